@@ -1,0 +1,98 @@
+"""What a hold keeps of its request, so that any server can answer, settle and show it later."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bursar.domain.budget import Degradation, Priority
+from bursar.domain.meter import Estimate, Usage
+from bursar.domain.request import CommitRequest, RecordRequest, ReserveRequest
+from bursar.domain.subject import OrgId, Subject, Target, parse_target_key, target_key
+from bursar.engine.wire import pack, unpack
+
+
+class Payload(NamedTuple):
+    """The request that a hold was made for, and the policy version that granted it."""
+
+    request: ReserveRequest
+    policy_version: str
+
+
+def encode_payload(request: ReserveRequest, policy_version: str) -> bytes:
+    """Return what a hold keeps."""
+    subject, estimate = request.subject, request.estimate
+    return pack(
+        [
+            policy_version,
+            request.request_id,
+            [subject.team, subject.feature, subject.agent, subject.user, subject.task],
+            dict(subject.labels),
+            target_key(request.target),
+            [
+                estimate.input_tokens,
+                estimate.max_output_tokens,
+                estimate.min_output_tokens,
+                estimate.requests,
+                dict(estimate.custom_meters),
+                estimate.cache_read_tokens,
+                estimate.cache_write_tokens,
+                estimate.input_audio_tokens,
+            ],
+            [request.ttl_ms, int(request.priority), sorted(request.accepts), request.closing],
+        ]
+    )
+
+
+def decode_payload(org: OrgId, data: bytes) -> Payload:
+    """Read what a hold kept."""
+    version, request_id, levels, labels, target, estimate, rest = unpack(data)
+    ttl_ms, priority, accepts, closing = rest
+    request = ReserveRequest(
+        request_id=request_id.decode(),
+        subject=Subject(
+            org,
+            *(level.decode() for level in levels),
+            labels={key.decode(): value.decode() for key, value in labels.items()},
+        ),
+        target=parse_target_key(target.decode()),
+        estimate=Estimate(
+            *estimate[:4],
+            custom_meters={name.decode(): amount for name, amount in estimate[4].items()},
+            cache_read_tokens=estimate[5],
+            cache_write_tokens=estimate[6],
+            input_audio_tokens=estimate[7],
+        ),
+        ttl_ms=ttl_ms,
+        priority=Priority(priority),
+        accepts=frozenset(Degradation(each.decode()) for each in accepts),
+        closing=bool(closing),
+    )
+    return Payload(request, version.decode())
+
+
+def record_payload(request: RecordRequest, policy_version: str) -> bytes:
+    """Return what the tombstone of a record keeps, in the same form as a hold's."""
+    reserve = ReserveRequest(
+        request.request_id, request.subject, request.target, Estimate(), ttl_ms=0
+    )
+    return encode_payload(reserve, policy_version)
+
+
+def usage_note(request: CommitRequest | RecordRequest, target: Target) -> bytes:
+    """Return what the journal keeps of a settlement: usage by token class, target and outcome."""
+    usage: Usage = request.usage
+    return pack(
+        [
+            target_key(target),
+            str(request.outcome),
+            request.estimated,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            usage.input_audio_tokens,
+            usage.reasoning_tokens,
+            usage.output_audio_tokens,
+            dict(usage.custom_meters),
+        ]
+    )

@@ -1,0 +1,114 @@
+"""Reserve and Check: plan the offers, let the engine pick, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bursar.authority.identity import hold_name, reserve_fingerprint
+from bursar.authority.payload import decode_payload, encode_payload
+from bursar.authority.policies import Policies
+from bursar.domain.answer import Decision, ReserveAnswer
+from bursar.domain.decision import deny, grant
+from bursar.domain.errors import BursarError, RequestIdReused
+from bursar.domain.offer import Plan, plan
+from bursar.domain.request import ReserveRequest
+from bursar.domain.subject import parse_target_key
+from bursar.engine.operations import (
+    Denied,
+    Engine,
+    Found,
+    Granted,
+    Hold,
+    ReserveOperation,
+    ReserveOutcome,
+)
+
+
+async def reserve(
+    engine: Engine, policies: Policies, requests: Sequence[ReserveRequest], now_ms: int
+) -> list[ReserveAnswer | BursarError]:
+    """Decide requests and hold what is granted, in one call of the engine.
+
+    Args:
+        engine: Where counters and holds are.
+        policies: What decides.
+        requests: In the order in which they are decided.
+        now_ms: Since the epoch.
+
+    Returns:
+        For each request its answer, or what is wrong with it.
+
+    Raises:
+        StoreUnavailable, StoreFull, ShardCold, ClockBehind: See `operations.Engine`.
+    """
+    answers: list[ReserveAnswer | BursarError | None] = [None] * len(requests)
+    plans: dict[int, Plan] = {}
+    for position, request in enumerate(requests):
+        try:
+            plans[position] = plan(request, policies.of(request.subject.org), now_ms)
+        except BursarError as error:
+            answers[position] = error
+    operations = [_operation(each, requests[at]) for at, each in plans.items()]
+    outcomes = await engine.reserve(operations, now_ms) if operations else []
+    for (position, planned), outcome in zip(plans.items(), outcomes, strict=True):
+        answers[position] = _answer(policies, planned, requests[position], outcome)
+    return [answer for answer in answers if answer is not None]
+
+
+def _operation(planned: Plan, request: ReserveRequest) -> ReserveOperation:
+    name = hold_name(request.subject.org, request.request_id)
+    return ReserveOperation(
+        org=name.org,
+        hold_id=name.hold_id,
+        fingerprint=reserve_fingerprint(request),
+        offers=planned.offers,
+        expire_ms=planned.now_ms + request.ttl_ms,
+        ttl_ms=request.ttl_ms,
+        payload=encode_payload(request, planned.policy.version),
+        book=not request.validate_only,
+    )
+
+
+def _answer(
+    policies: Policies, planned: Plan, request: ReserveRequest, outcome: ReserveOutcome
+) -> ReserveAnswer | BursarError:
+    match outcome:
+        case Granted(offer, output_tokens, values):
+            answer = grant(planned, planned.offers[offer], output_tokens, values)
+            if request.validate_only:
+                return answer
+            name = hold_name(request.subject.org, request.request_id)
+            expire_ms = planned.now_ms + request.ttl_ms
+            return answer.held_as(name.reservation_id, expire_ms, request.ttl_ms)
+        case Found(hold):
+            return _repeat(policies, request, hold)
+        case Denied(values_by_id):
+            return deny(planned, values_by_id)
+        case _:
+            return RequestIdReused(
+                f"request_id {request.request_id!r} was used before with other content; use a new "
+                "id for a new request",
+                requestId=request.request_id,
+            )
+
+
+def _repeat(policies: Policies, request: ReserveRequest, hold: Hold) -> ReserveAnswer:
+    """Answer as the first time: planning is a function of request, policy version and time."""
+    org = request.subject.org
+    version = decode_payload(org, hold.payload).policy_version
+    policy = policies.version(org, version)
+    answer = ReserveAnswer(
+        decision=Decision.GRANTED,
+        policy_version=version,
+        target=parse_target_key(hold.target),
+        max_output_tokens=hold.output_tokens,
+    )
+    if policy is not None:
+        planned = plan(request, policy, hold.create_ms)
+        if hold.offer <= len(planned.offers):
+            offer = planned.offers[hold.offer - 1]
+            answer = grant(planned, offer, hold.output_tokens, hold.values)
+    reservation_id = hold_name(org, request.request_id).reservation_id
+    expire_ms = hold.create_ms + request.ttl_ms
+    return replace(answer.held_as(reservation_id, expire_ms, request.ttl_ms), replayed=True)

@@ -1,0 +1,1 @@
+"""The rules of Bursar: pure values and functions, without I/O and without a clock."""

@@ -1,0 +1,315 @@
+"""From what the counters said to an answer: a grant, or a denial that says what would pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bursar.domain.answer import (
+    CounterOffer,
+    Decision,
+    Denial,
+    DenialKind,
+    Directive,
+    ReserveAnswer,
+)
+from bursar.domain.budget import (
+    CounterStatus,
+    CounterValues,
+    Degradation,
+    Queue,
+    Rung,
+    ServeCached,
+)
+from bursar.domain.directive import format_amount, grant_directive, terminal_directive
+from bursar.domain.offer import Offer, Plan, Use
+from bursar.domain.request import ReserveRequest
+from bursar.domain.window import WindowKind, format_duration
+
+STATUSES_MAX = 64
+"""Most counters that an answer lists; the tightest come first."""
+
+HELD_RETRY_MS = 1_000
+"""When to ask again for room that others hold: it may come free at any moment."""
+
+_NOTHING = CounterValues(0, 0)
+
+
+def grant(
+    plan: Plan, offer: Offer, output_tokens: int, values: Sequence[CounterValues]
+) -> ReserveAnswer:
+    """Return the answer to a granted request.
+
+    Args:
+        plan: What was asked and how it could be granted.
+        offer: The offer that was granted.
+        output_tokens: How much output it grants.
+        values: What the offer's counters hold after the grant, in the order of those of its uses
+            that count.
+    """
+    remembered = iter(values)
+    statuses = [
+        CounterStatus(
+            use.counter,
+            next(remembered) if use.counts else _request_values(use, output_tokens),
+            use.ceiling,
+            use.amount(output_tokens),
+        )
+        for use in offer.uses
+    ]
+    asked = plan.request.target
+    directive = grant_directive(
+        asked, offer, output_tokens, statuses, plan.now_ms, unbudgeted=plan.unbudgeted
+    )
+    changed = (
+        directive.switch_model
+        or directive.shorten_output
+        or directive.truncate_input
+        or directive.finish
+    )
+    return ReserveAnswer(
+        decision=Decision.GRANTED_DEGRADED if changed else Decision.GRANTED,
+        policy_version=plan.policy.version,
+        target=offer.target,
+        max_output_tokens=output_tokens,
+        max_input_tokens=offer.input_cap,
+        directive=directive,
+        counters=tightest_first(statuses),
+        unbudgeted=plan.unbudgeted,
+        unpriced=offer.unpriced,
+    )
+
+
+def _request_values(use: Use, output_tokens: int) -> CounterValues:
+    """A per-request cap has no counter: all it ever holds is this request."""
+    return CounterValues(0, use.amount(output_tokens))
+
+
+def tightest_first(statuses: Sequence[CounterStatus]) -> tuple[CounterStatus, ...]:
+    """Return the counters with the least left first, bounded."""
+    return tuple(sorted(statuses, key=lambda status: status.tightness)[:STATUSES_MAX])
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One counter that keeps an offer from being granted."""
+
+    use: Use
+    values: CounterValues
+    affordable: int
+    kind: DenialKind
+    retry_after_ms: int | None
+
+    @property
+    def severity(self) -> tuple[int, int]:
+        order = (DenialKind.HELD, DenialKind.SPENT, DenialKind.NEVER).index(self.kind)
+        return order, self.retry_after_ms or 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why one offer was not granted: the counter that blocks it longest."""
+
+    offer: Offer
+    binding: _Block
+    affordable: int
+
+
+def deny(plan: Plan, values: Mapping[str, CounterValues]) -> ReserveAnswer:
+    """Return the answer to a request that no offer of fits.
+
+    Args:
+        plan: What was asked and how it could have been granted.
+        values: What each counter of its offers holds, by counter id.
+    """
+    if not plan.offers:
+        return _deny_outright(plan)
+    refusals = [_refusal(plan, offer, values) for offer in plan.offers]
+    # The offer that could pass soonest; of equals the most modest one.
+    best = min(reversed(refusals), key=lambda refusal: refusal.binding.severity)
+    binding = best.binding
+    status = CounterStatus(binding.use.counter, binding.values, binding.use.ceiling)
+    statuses = _statuses(plan.offers, values)
+    affordable_input = (
+        best.offer.input_cap
+        if best.offer.input_cap is not None and best.offer.input_tokens > best.offer.input_cap
+        else None
+    )
+    denial = Denial(
+        kind=binding.kind,
+        binding=status,
+        affordable_output_tokens=best.affordable,
+        affordable_input_tokens=affordable_input,
+        retry_after_ms=binding.retry_after_ms,
+        counter_offers=tuple(_counter_offer(refusal) for refusal in refusals),
+        explanation=_explanation(best, status, affordable_input),
+    )
+    return ReserveAnswer(
+        decision=Decision.DENIED,
+        policy_version=plan.policy.version,
+        directive=_denial_directive(plan, best, status),
+        counters=tightest_first(statuses),
+        denial=denial,
+    )
+
+
+def _deny_outright(plan: Plan) -> ReserveAnswer:
+    if plan.unpriced_model is not None:
+        kind = DenialKind.UNPRICED
+        explanation = (
+            f"no price is known for model {plan.unpriced_model!r} and a money budget applies; give "
+            "it one under models, or set unpriced to allow or to a fallback price"
+        )
+        message = "This model cannot be used at the moment."
+    else:
+        kind = DenialKind.UNBUDGETED
+        explanation = (
+            "no budget applies to this request and the policy says unbudgeted: deny; add a budget "
+            "whose scope matches it"
+        )
+        message = "There is no budget for this request."
+    return ReserveAnswer(
+        decision=Decision.DENIED,
+        policy_version=plan.policy.version,
+        directive=Directive(message=message),
+        denial=Denial(kind, None, 0, None, None, (), explanation),
+        unbudgeted=kind is DenialKind.UNBUDGETED,
+        unpriced=kind is DenialKind.UNPRICED,
+    )
+
+
+def _refusal(plan: Plan, offer: Offer, values: Mapping[str, CounterValues]) -> _Refusal:
+    blocks, affordable = [], offer.output_max
+    for use in offer.uses:
+        if use.ceiling is None:
+            continue
+        found = values.get(use.counter.id, _NOTHING) if use.counts else _NOTHING
+        fits = _affordable(use, use.ceiling, found)
+        affordable = min(affordable, offer.output_max if fits is None else fits)
+        if fits is not None and fits < offer.output_min:
+            blocks.append(_block(use, use.ceiling, found, fits, offer.output_min, plan.now_ms))
+    assert blocks, "an offer that was not granted has a counter that blocks it"
+    binding = max(blocks, key=lambda block: block.severity)
+    return _Refusal(offer, binding, max(affordable, 0))
+
+
+def _affordable(use: Use, ceiling: int, values: CounterValues) -> int | None:
+    """Return the output that a counter has room for, -1 for none at all, None for any."""
+    room = ceiling + values.credit - values.committed - values.held - use.base
+    if room < 0:
+        return -1
+    return room // use.slope if use.slope > 0 else None
+
+
+def _block(
+    use: Use, ceiling: int, values: CounterValues, affordable: int, least: int, now_ms: int
+) -> _Block:
+    needed = use.amount(least)
+    limit = ceiling + values.credit
+    if needed > limit:
+        return _Block(use, values, affordable, DenialKind.NEVER, None)
+    if values.committed + needed > limit:
+        excess = values.committed + needed - limit
+        retry = _frees_in_ms(use, values, excess, now_ms)
+        return _Block(use, values, affordable, DenialKind.SPENT, retry)
+    return _Block(use, values, affordable, DenialKind.HELD, HELD_RETRY_MS)
+
+
+def _frees_in_ms(use: Use, values: CounterValues, excess: int, now_ms: int) -> int | None:
+    """Return when enough of what is committed leaves the window, or None where that is open."""
+    window, instance = use.counter.budget.window, use.counter.instance
+    if window.kind is WindowKind.ROLLING:
+        freed = 0
+        for index, amount in values.buckets:
+            freed += amount
+            if freed >= excess:
+                return (index + window.bucket_count + 1) * window.bucket_ms - now_ms
+        return window.length_ms
+    return instance.end_ms - now_ms if instance.end_ms is not None else None
+
+
+def _counter_offer(refusal: _Refusal) -> CounterOffer:
+    binding = refusal.binding
+    return CounterOffer(
+        refusal.offer.target,
+        refusal.affordable,
+        binding.use.counter.budget.name,
+        binding.kind,
+        binding.retry_after_ms,
+    )
+
+
+def _explanation(refusal: _Refusal, status: CounterStatus, affordable_input: int | None) -> str:
+    budget, values = status.counter.budget, status.values
+    limit, unit = budget.limit or 0, budget.meter
+    parts = [
+        f"budget {budget.name} has no room: limit {format_amount(limit, unit)}, committed "
+        f"{format_amount(values.committed, unit)}, held {format_amount(values.held, unit)}"
+    ]
+    if status.ceiling is not None and status.ceiling < limit:
+        parts.append(f"this request may fill it to {format_amount(status.ceiling, unit)}")
+    needed = format_amount(refusal.binding.use.amount(refusal.offer.output_min), unit)
+    parts.append(f"needed {needed}")
+    if affordable_input is not None:
+        parts.append(f"cut the input to {affordable_input} tokens")
+    elif refusal.affordable > 0:
+        parts.append(f"{refusal.affordable} output tokens would fit")
+    match refusal.binding.kind:
+        case DenialKind.NEVER:
+            parts.append("it can never fit")
+        case DenialKind.SPENT if refusal.binding.retry_after_ms is not None:
+            parts.append(f"room comes back in {format_duration(refusal.binding.retry_after_ms)}")
+        case DenialKind.HELD:
+            parts.append("others hold the room; it may come free at any moment")
+    return "; ".join(parts)
+
+
+def _denial_directive(plan: Plan, refusal: _Refusal, status: CounterStatus) -> Directive:
+    budget = status.counter.budget
+    needed = refusal.binding.use.amount(refusal.offer.output_min)
+    used = status.values.committed + status.values.held + needed
+    limit = (budget.limit or 0) + status.values.credit
+    reached = [(status, rung) for rung in budget.ladder if used * 100 > limit * rung.at_percent]
+    possible = [each for each in reached if _can_carry_out(plan.request, each[1])]
+    if refusal.binding.kind is DenialKind.NEVER:
+        # Neither waiting nor what a rung says of waiting helps a request that is too large.
+        directive = Directive(deny=(budget.name,))
+    else:
+        directive = terminal_directive(possible, plan.now_ms, refusal.affordable)
+        said = terminal_directive(reached, plan.now_ms, refusal.affordable).message
+        directive = replace(directive, message=said)
+    if not (directive.serve_cached or directive.queue or directive.deny):
+        directive = replace(directive, deny=(budget.name,))
+    return replace(directive, message=directive.message or _default_message(refusal))
+
+
+def _can_carry_out(request: ReserveRequest, rung: Rung) -> bool:
+    match rung.action:
+        case ServeCached():
+            return Degradation.SERVE_CACHED in request.accepts
+        case Queue():
+            return Degradation.QUEUE in request.accepts
+        case _:
+            return True
+
+
+def _default_message(refusal: _Refusal) -> str:
+    match refusal.binding.kind:
+        case DenialKind.HELD:
+            return "Too much is going on at the moment; please try again shortly."
+        case DenialKind.SPENT if refusal.binding.retry_after_ms is not None:
+            wait = format_duration(refusal.binding.retry_after_ms)
+            return f"The limit for now is used up; please try again in {wait}."
+        case DenialKind.SPENT:
+            return "The limit is used up."
+        case _:
+            return "This request is larger than the limit allows; please make it smaller."
+
+
+def _statuses(offers: Sequence[Offer], values: Mapping[str, CounterValues]) -> list[CounterStatus]:
+    statuses: dict[str, CounterStatus] = {}
+    for offer in offers:
+        for use in offer.uses:
+            found = values.get(use.counter.id, _NOTHING) if use.counts else _NOTHING
+            statuses.setdefault(use.counter.id, CounterStatus(use.counter, found, use.ceiling))
+    return list(statuses.values())

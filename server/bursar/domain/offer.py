@@ -1,0 +1,429 @@
+"""From a request and a policy to an ordered list of offers.
+
+Offer 0 is the request as asked. Every restricting rung that a matching budget declares, and the
+caller accepts, can be applied on top; the offers are the combinations of how far each budget's
+ladder is climbed, least restrictive first (docs/adr/0003). The engine grants the first one that
+fits every counter.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from bursar.domain import meter
+from bursar.domain.budget import (
+    Budget,
+    CapOutput,
+    Counter,
+    Degradation,
+    Finish,
+    Rung,
+    SwitchModel,
+)
+from bursar.domain.errors import Fault, FieldInvalid
+from bursar.domain.meter import Estimate
+from bursar.domain.policy import Policy
+from bursar.domain.price import Rates
+from bursar.domain.request import ReserveRequest
+from bursar.domain.subject import Target, attributes
+from bursar.domain.window import WindowKind
+
+OFFERS_MAX = 16
+"""Most offers for a request; the most restrictive one is always among them."""
+
+_COMBINATIONS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What an offer does to one counter: `amount = base + slope * output tokens`.
+
+    Attributes:
+        counter: Which counter.
+        base: Amount without output, in the meter's unit.
+        slope: Amount for each output token.
+        ceiling: What the counter may hold after it, without credit; None where nothing binds.
+    """
+
+    counter: Counter
+    base: int
+    slope: int
+    ceiling: int | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has a counter in the store: a per-request cap has none."""
+        return self.counter.budget.window.kind is not WindowKind.REQUEST
+
+    def amount(self, output_tokens: int) -> int:
+        """Return the amount with that output."""
+        return self.base + self.slope * output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRung:
+    """A rung that an offer carries out, and whose it is."""
+
+    budget: str
+    rung: Rung
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One way to grant a request.
+
+    Attributes:
+        target: What would be called.
+        output_min: Fewest output tokens that the caller takes.
+        output_max: Most output tokens that it may get.
+        output_wanted: What it asked for, or the default.
+        input_tokens: What the amounts are computed for.
+        input_cap: Input tokens to send at the most, where a cap binds.
+        input_budgets: Budgets whose cap cut the input.
+        output_budgets: Budgets whose per-request cap cut the output.
+        applied: Rungs that it carries out.
+        uses: What it does to each counter, in the policy's order.
+        unpriced: The target has no known price and is let pass uncharged or at the fallback.
+    """
+
+    target: Target
+    output_min: int
+    output_max: int
+    output_wanted: int
+    input_tokens: int
+    input_cap: int | None
+    input_budgets: tuple[str, ...]
+    output_budgets: tuple[str, ...]
+    applied: tuple[AppliedRung, ...]
+    uses: tuple[Use, ...]
+    unpriced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is decided before the counters are asked.
+
+    Attributes:
+        request: What was asked, with its provider found.
+        policy: The version that decides.
+        now_ms: When.
+        offers: In order of preference; empty where the policy refuses outright.
+        unpriced_model: Set where a money budget applies and no offer's model has a price.
+    """
+
+    request: ReserveRequest
+    policy: Policy
+    now_ms: int
+    offers: tuple[Offer, ...]
+    unpriced_model: str | None
+
+    @property
+    def unbudgeted(self) -> bool:
+        """Whether no budget applies."""
+        return not any(offer.uses for offer in self.offers) and self.unpriced_model is None
+
+
+@dataclass(frozen=True, slots=True)
+class _Variant:
+    """A request with some rungs applied."""
+
+    target: Target
+    output_cap: int | None
+    finishing: bool
+    applied: tuple[AppliedRung, ...]
+
+
+def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
+    """List the ways in which a request could be granted.
+
+    Args:
+        request: What was asked.
+        policy: The org's policy.
+        now_ms: Since the epoch; decides the windows.
+
+    Raises:
+        FieldInvalid: The estimate comes to more than can be counted.
+    """
+    request = replace(request, target=policy.price_book.resolve(request.target))
+    asked = policy.counters(attributes(request.subject, request.target), now_ms)
+    offers: list[Offer] = []
+    unpriced_model = None
+    for variant in _variants(request, asked):
+        counters = asked
+        if variant.target != request.target:
+            counters = policy.counters(attributes(request.subject, variant.target), now_ms)
+        offer = _offer(request, policy, variant, counters, now_ms)
+        if offer is None:
+            unpriced_model = unpriced_model or variant.target.model
+        elif offer.output_min <= offer.output_max:
+            offers.append(offer)
+    if len(offers) > OFFERS_MAX:
+        offers = [*offers[: OFFERS_MAX - 1], offers[-1]]
+    if not any(offer.uses for offer in offers) and not policy.unbudgeted_allowed:
+        offers = []
+    return Plan(request, policy, now_ms, tuple(offers), None if offers else unpriced_model)
+
+
+def _variants(request: ReserveRequest, counters: list[Counter]) -> Iterator[_Variant]:
+    """Yield the request with ever more rungs applied, each distinct result once.
+
+    The combinations of how many rungs of each ladder apply are walked cheapest first: by the
+    highest threshold among them, then by their number.
+    """
+    ladders = [
+        [AppliedRung(counter.budget.name, rung) for rung in _climbable(request, counter.budget)]
+        for counter in counters
+        if counter.budget.enforced
+    ]
+    ladders = [ladder for ladder in ladders if ladder]
+    start = (0,) * len(ladders)
+    waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, start)]
+    seen, distinct = {start}, set()
+    top = tuple(len(ladder) for ladder in ladders)
+    for _ in range(_COMBINATIONS_MAX):
+        if not waiting:
+            return
+        threshold, count, levels = heapq.heappop(waiting)
+        variant = _apply(request, _rungs_at(ladders, levels))
+        key = (variant.target, variant.output_cap, variant.finishing)
+        if key not in distinct:
+            distinct.add(key)
+            yield variant
+        for position, level in enumerate(levels):
+            if level < top[position]:
+                higher = (*levels[:position], level + 1, *levels[position + 1 :])
+                if higher not in seen:
+                    seen.add(higher)
+                    at = ladders[position][level].rung.at_percent
+                    heapq.heappush(waiting, (max(threshold, at), count + 1, higher))
+    if waiting:
+        yield _apply(request, _rungs_at(ladders, top))
+
+
+def _climbable(request: ReserveRequest, budget: Budget) -> Iterator[Rung]:
+    """Yield the restricting rungs that the caller can carry out, up to the first it cannot."""
+    for rung in budget.ladder:
+        if rung.ends:
+            return
+        if rung.restricts:
+            if not _accepted(request, rung):
+                return
+            yield rung
+
+
+def _accepted(request: ReserveRequest, rung: Rung) -> bool:
+    action = rung.action
+    if isinstance(action, SwitchModel):
+        applies = fnmatch.fnmatchcase(request.target.model, action.from_pattern)
+        return not applies or Degradation.SWITCH_MODEL in request.accepts
+    if isinstance(action, CapOutput):
+        least = request.estimate.min_output_tokens
+        shorter = Degradation.SHORTER_OUTPUT in request.accepts or least is not None
+        wanted = request.estimate.max_output_tokens
+        return shorter or (wanted is not None and wanted <= action.tokens)
+    return request.closing or Degradation.FINISH in request.accepts
+
+
+def _rungs_at(ladders: list[list[AppliedRung]], levels: tuple[int, ...]) -> list[AppliedRung]:
+    rungs = [each for ladder, level in zip(ladders, levels, strict=True) for each in ladder[:level]]
+    return sorted(rungs, key=lambda each: each.rung.at_percent)
+
+
+def _apply(request: ReserveRequest, rungs: Iterable[AppliedRung]) -> _Variant:
+    target, cap, finishing = request.target, None, request.closing
+    applied = []
+    for each in rungs:
+        action = each.rung.action
+        if isinstance(action, SwitchModel):
+            if not fnmatch.fnmatchcase(target.model, action.from_pattern) or target == action.to:
+                continue
+            target = action.to
+        elif isinstance(action, CapOutput):
+            cap = action.tokens if cap is None else min(cap, action.tokens)
+        elif isinstance(action, Finish):
+            finishing = True
+        applied.append(each)
+    return _Variant(target, cap, finishing, tuple(applied))
+
+
+def _offer(
+    request: ReserveRequest,
+    policy: Policy,
+    variant: _Variant,
+    counters: list[Counter],
+    now_ms: int,
+) -> Offer | None:
+    """Return the offer of a variant, or None where its model has no price and needs one."""
+    rates, unpriced = None, False
+    if any(counter.budget.meter == meter.COST for counter in counters):
+        rates = policy.rates(variant.target, request.estimate.input_tokens, now_ms)
+        unpriced = rates is None or rates.source == "fallback"
+        if rates is None and not policy.unpriced_allowed:
+            return None
+    estimate, cap, cutting = _cut_input(request, counters)
+    wanted, most = _output_range(request, policy, variant, counters)
+    amounts = [(counter, *_affine(counter.budget, estimate, rates)) for counter in counters]
+    least = request.estimate.min_output_tokens
+    allowed, output_budgets = _per_request_output(request, amounts, most)
+    if allowed < most:
+        most = allowed
+        if request.estimate.max_output_tokens is None:
+            wanted = min(wanted, most)
+    uses = tuple(
+        Use(counter, base, slope, _ceiling(counter.budget, request, variant, most))
+        for counter, base, slope in amounts
+    )
+    _check_countable(uses, most)
+    return Offer(
+        target=variant.target,
+        output_min=most if least is None else least,
+        output_max=most,
+        output_wanted=wanted,
+        input_tokens=estimate.input_tokens,
+        input_cap=cap,
+        input_budgets=cutting,
+        output_budgets=output_budgets,
+        applied=variant.applied,
+        uses=uses,
+        unpriced=unpriced,
+    )
+
+
+def _output_range(
+    request: ReserveRequest, policy: Policy, variant: _Variant, counters: list[Counter]
+) -> tuple[int, int]:
+    """Return how many output tokens are wanted, and how many this variant may have."""
+    estimate, book = request.estimate, policy.price_book
+    wanted = estimate.max_output_tokens
+    if wanted is None:
+        defaults = [counter.budget.default_output_tokens for counter in counters]
+        wanted = min(
+            (tokens for tokens in defaults if tokens is not None),
+            default=book.default_output_tokens(variant.target) or policy.default_output_tokens,
+        )
+        wanted = max(wanted, estimate.min_output_tokens or 1)
+    # Nobody gets more than the model can produce, so nobody needs to hold it.
+    producible = book.max_output_tokens(variant.target) or book.context_window(variant.target)
+    if producible is not None:
+        wanted = min(wanted, producible)
+        least = estimate.min_output_tokens
+        if least is not None and least > producible and not variant.applied:
+            fault = f"is {least}, but {variant.target} produces {producible} at the most"
+            raise FieldInvalid(Fault("estimate.min_output_tokens", fault))
+    most = wanted if variant.output_cap is None else min(wanted, variant.output_cap)
+    return wanted, most
+
+
+def _affine(budget: Budget, estimate: Estimate, rates: Rates | None) -> tuple[int, int]:
+    """Return base and slope of a budget's meter for an estimate."""
+    match budget.meter:
+        case meter.TOTAL_TOKENS:
+            return estimate.input_tokens, 1
+        case meter.INPUT_TOKENS:
+            return estimate.input_tokens, 0
+        case meter.OUTPUT_TOKENS:
+            return 0, 1
+        case meter.COST:
+            if rates is None:
+                return 0, 0  # The policy lets unpriced models pass, and the answer says so.
+            return rates.hold_base_nano_usd(estimate), rates.hold_slope_nano_usd()
+        case meter.REQUESTS:
+            return estimate.requests, 0
+        case meter.CONCURRENCY:
+            return 1, 0
+        case custom:
+            return estimate.custom_meters.get(custom, 0), 0
+
+
+def _ceiling(budget: Budget, request: ReserveRequest, variant: _Variant, most: int) -> int | None:
+    """Return how far a variant may fill a budget.
+
+    That is the lowest rung whose action the variant does not satisfy, and the headroom that its
+    priority leaves to more important requests; otherwise the limit with its overdraft.
+    """
+    if not budget.enforced:
+        return None
+    percent = _headroom(budget, request)
+    for rung in budget.ladder:
+        if rung.ends or (rung.restricts and not _satisfied(rung, variant, most)):
+            percent = min(percent, rung.at_percent)
+            break
+    return budget.share(percent)
+
+
+def _headroom(budget: Budget, request: ReserveRequest) -> int:
+    return budget.headroom_percent.get(request.priority, 100)
+
+
+def _satisfied(rung: Rung, variant: _Variant, most: int) -> bool:
+    action = rung.action
+    if isinstance(action, SwitchModel):
+        applies = fnmatch.fnmatchcase(variant.target.model, action.from_pattern)
+        return not applies or variant.target == action.to
+    if isinstance(action, CapOutput):
+        return most <= action.tokens
+    return variant.finishing
+
+
+def _cut_input(
+    request: ReserveRequest, counters: list[Counter]
+) -> tuple[Estimate, int | None, tuple[str, ...]]:
+    """Return the estimate after per-request input caps, the tightest cap, and whose cut it."""
+    estimate = request.estimate
+    caps = [
+        (counter.budget.limit, counter.budget.name)
+        for counter in counters
+        if counter.budget.enforced
+        and counter.budget.window.kind is WindowKind.REQUEST
+        and counter.budget.meter == meter.INPUT_TOKENS
+        and counter.budget.limit is not None
+    ]
+    if not caps:
+        return estimate, None, ()
+    cap = min(caps)[0]
+    if estimate.input_tokens <= cap or Degradation.TRUNCATE_INPUT not in request.accepts:
+        return estimate, cap, ()
+    # Nobody knows which tokens are cut, so what is left counts as the dearest class it may be.
+    cut = replace(
+        estimate,
+        input_tokens=cap,
+        cache_read_tokens=0,
+        cache_write_tokens=min(estimate.cache_write_tokens, cap),
+        input_audio_tokens=min(estimate.input_audio_tokens, cap),
+    )
+    return cut, cap, tuple(name for limit, name in caps if limit == cap)
+
+
+def _per_request_output(
+    request: ReserveRequest, amounts: list[tuple[Counter, int, int]], most: int
+) -> tuple[int, tuple[str, ...]]:
+    """Return the output that per-request caps leave, and which budgets cut it.
+
+    A cap that leaves less than the caller can use cuts nothing: the request is then denied by it.
+    """
+    caps = [
+        ((counter.budget.share(_headroom(counter.budget, request)) - base) // slope, counter)
+        for counter, base, slope in amounts
+        if counter.budget.window.kind is WindowKind.REQUEST
+        and counter.budget.enforced
+        and slope > 0
+    ]
+    tightest = min((fits for fits, _ in caps), default=most)
+    if tightest >= most or tightest < (request.estimate.min_output_tokens or 1):
+        return most, ()
+    return tightest, tuple(counter.budget.name for fits, counter in caps if fits == tightest)
+
+
+def _check_countable(uses: tuple[Use, ...], most: int) -> None:
+    for use in uses:
+        if use.amount(most) > meter.AMOUNT_MAX:
+            raise FieldInvalid(
+                Fault(
+                    "estimate",
+                    f"comes to {use.amount(most)} on budget {use.counter.budget.name}, more than "
+                    f"{meter.AMOUNT_MAX}; lower the tokens",
+                )
+            )

@@ -1,0 +1,338 @@
+"""A policy as it decides: compiled once for each version of an org's document."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from bursar.domain import meter
+from bursar.domain.budget import (
+    Action,
+    Budget,
+    CapOutput,
+    Counter,
+    Deny,
+    Finish,
+    Mode,
+    Priority,
+    Queue,
+    Rung,
+    ServeCached,
+    SwitchModel,
+)
+from bursar.domain.policy_document import (
+    BudgetDocument,
+    FallbackDocument,
+    FixedDocument,
+    PolicyDocument,
+    PriceDocument,
+    RollingDocument,
+    RungDocument,
+    TaskWindowDocument,
+)
+from bursar.domain.price import ModelRule, PriceBook, PriceOverride, Rates
+from bursar.domain.subject import OrgId, Target
+from bursar.domain.window import Window, WindowInstance, WindowKind, parse_duration_ms
+
+TASK_IDLE_MS = 24 * 3_600_000
+"""How long a task lives without use where its budget does not say."""
+
+_METER_OF_UNIT = {"usd": meter.COST, "tokens": meter.TOTAL_TOKENS}
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What one attribute must be: one of some exact values, or like one of some patterns."""
+
+    attribute: str
+    exact: frozenset[str]
+    pattern: re.Pattern[str] | None
+
+    def holds(self, value: str | None) -> bool:
+        """Whether a value, or its absence, satisfies it."""
+        if value is None:
+            return False
+        return value in self.exact or (
+            self.pattern is not None and self.pattern.match(value) is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledBudget:
+    """A budget with its conditions ready to test and its place in the policy."""
+
+    position: int
+    budget: Budget
+    conditions: tuple[Condition, ...]
+
+    def unmet(self, attributes: Mapping[str, str]) -> str | None:
+        """Return the first attribute that keeps the budget from applying, or None."""
+        for condition in self.conditions:
+            if not condition.holds(attributes.get(condition.attribute)):
+                return condition.attribute
+        for name in self.budget.per:
+            if name not in attributes:
+                return name
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that decides an org's requests.
+
+    Attributes:
+        org: Whose it is.
+        version: Changes with every change of the document.
+        budgets: In the document's order.
+        price_book: Prices and model limits.
+        unbudgeted_allowed: Whether a request that no budget applies to may pass.
+        unpriced_allowed: Whether a model without a price may pass uncharged.
+        fallback_rates: Price of models without one, or None.
+        default_output_tokens: Where neither request, budget nor model says how much.
+        custom_meters: Names of the custom meters.
+        by_target: Whether any budget depends on provider or model.
+    """
+
+    org: OrgId
+    version: str
+    budgets: tuple[CompiledBudget, ...]
+    price_book: PriceBook
+    unbudgeted_allowed: bool
+    unpriced_allowed: bool
+    fallback_rates: Rates | None
+    default_output_tokens: int
+    custom_meters: frozenset[str]
+    by_target: bool
+    _index: Mapping[tuple[str, str], tuple[CompiledBudget, ...]]
+    _unindexed: tuple[CompiledBudget, ...]
+    _by_name: Mapping[str, Budget]
+    _instances: dict[Window, WindowInstance] = field(default_factory=dict)
+
+    def counters(self, attributes: Mapping[str, str], now_ms: int) -> list[Counter]:
+        """Return the counter of every budget that applies, in the policy's order.
+
+        Args:
+            attributes: From `subject.attributes`.
+            now_ms: Since the epoch.
+        """
+        candidates = list(self._unindexed)
+        for item in attributes.items():
+            candidates.extend(self._index.get(item, ()))
+        found = []
+        for candidate in sorted(candidates, key=_position):
+            if candidate.unmet(attributes) is None:
+                counter = self.counter(candidate.budget, attributes, now_ms)
+                if counter is not None:
+                    found.append(counter)
+        return found
+
+    def counter(self, budget: Budget, attributes: Mapping[str, str], now_ms: int) -> Counter | None:
+        """Return a budget's counter for a request, or None where its window does not run now."""
+        if budget.mode is Mode.OFF:
+            return None
+        instance = self._instance(budget.window, now_ms)
+        if instance is None:
+            return None
+        partition = tuple(attributes[name] for name in budget.per)
+        return Counter(self.org, budget, partition, instance)
+
+    def budget(self, name: str) -> Budget | None:
+        """Return the budget of that name, or None where the policy has none (any more)."""
+        return self._by_name.get(name)
+
+    def rates(self, target: Target, input_tokens: int, now_ms: int) -> Rates | None:
+        """Return the price of a target, the fallback where it has none, or None."""
+        return self.price_book.rates(target, input_tokens, now_ms) or self.fallback_rates
+
+    def _instance(self, window: Window, now_ms: int) -> WindowInstance | None:
+        """Remember a window until its next boundary: finding it is the dearest part of matching."""
+        known = self._instances.get(window)
+        if known and known.end_ms is not None and known.start_ms <= now_ms < known.end_ms:
+            return known
+        instance = window.instance(now_ms)
+        if instance is not None:
+            self._instances[window] = instance
+        return instance
+
+
+def _position(budget: CompiledBudget) -> int:
+    return budget.position
+
+
+def compile_policy(document: PolicyDocument) -> Policy:
+    """Turn a document into what decides.
+
+    Args:
+        document: From `policy_document.validate_policy`.
+    """
+    rules = [
+        ModelRule(
+            match=model.match,
+            provider=model.provider,
+            alias_of=model.alias_of,
+            max_output_tokens=model.max_output_tokens,
+            default_output_tokens=model.default_output_tokens,
+            price=_price(model.price) if model.price else None,
+        )
+        for model in document.models
+    ]
+    price_book = PriceBook(rules)
+    fallback = None
+    if isinstance(document.unpriced, FallbackDocument):
+        fallback = _price(document.unpriced.fallback).rates("fallback")
+    budgets = tuple(
+        _compile_budget(position, _budget(each, document, price_book))
+        for position, each in enumerate(document.budgets)
+    )
+    index, unindexed = _index(budgets)
+    return Policy(
+        org=OrgId(document.org),
+        version=hashlib.sha256(document.model_dump_json(by_alias=True).encode()).hexdigest()[:12],
+        budgets=budgets,
+        price_book=price_book,
+        unbudgeted_allowed=document.unbudgeted == "allow",
+        unpriced_allowed=document.unpriced == "allow",
+        fallback_rates=fallback,
+        default_output_tokens=document.default_output_tokens,
+        custom_meters=frozenset(document.meters),
+        by_target=any(_depends_on_target(each.budget) for each in budgets),
+        _index=index,
+        _unindexed=unindexed,
+        _by_name={each.budget.name: each.budget for each in budgets},
+    )
+
+
+def _depends_on_target(budget: Budget) -> bool:
+    named = {attribute for attribute, _ in budget.conditions} | set(budget.per)
+    return bool(named & {"provider", "model"})
+
+
+def _compile_budget(position: int, budget: Budget) -> CompiledBudget:
+    conditions = []
+    for attribute, patterns in budget.conditions:
+        globs = [pattern for pattern in patterns if _WILDCARD.search(pattern)]
+        exact = frozenset(pattern for pattern in patterns if not _WILDCARD.search(pattern))
+        joined = "|".join(fnmatch.translate(glob) for glob in globs)
+        conditions.append(Condition(attribute, exact, re.compile(joined) if globs else None))
+    return CompiledBudget(position, budget, tuple(conditions))
+
+
+def _index(
+    budgets: tuple[CompiledBudget, ...],
+) -> tuple[dict[tuple[str, str], tuple[CompiledBudget, ...]], tuple[CompiledBudget, ...]]:
+    """File each budget under its rarest exact condition, so that a request looks at few."""
+    frequency: dict[tuple[str, str], int] = {}
+    for budget in budgets:
+        for condition in budget.conditions:
+            for value in condition.exact:
+                item = (condition.attribute, value)
+                frequency[item] = frequency.get(item, 0) + 1
+    index: dict[tuple[str, str], tuple[CompiledBudget, ...]] = {}
+    unindexed: list[CompiledBudget] = []
+    for budget in budgets:
+        usable = [each for each in budget.conditions if each.exact and each.pattern is None]
+        if not usable:
+            unindexed.append(budget)
+            continue
+        rarest = min(usable, key=lambda each: max(frequency[each.attribute, v] for v in each.exact))
+        for value in rarest.exact:
+            item = (rarest.attribute, value)
+            index[item] = (*index.get(item, ()), budget)
+    return index, tuple(unindexed)
+
+
+def _budget(document: BudgetDocument, policy: PolicyDocument, price_book: PriceBook) -> Budget:
+    unit = document.limit.unit
+    limit = _amount(document.limit.value)
+    headroom = document.priority_headroom
+    return Budget(
+        name=document.name,
+        meter=_METER_OF_UNIT.get(unit, unit),
+        limit=limit,
+        window=_window(document, policy),
+        per=tuple(document.per),
+        conditions=tuple(document.scope.conditions().items()),
+        mode=Mode(document.mode),
+        ladder=tuple(
+            sorted(
+                (_rung(rung, price_book) for rung in document.ladder),
+                key=lambda rung: rung.at_percent,
+            )
+        ),
+        overdraft=_overdraft(document, limit),
+        headroom_percent={
+            Priority.LOW: headroom.low,
+            Priority.NORMAL: headroom.normal,
+            Priority.HIGH: headroom.high,
+        },
+        charge_on_expiry=document.on_expiry == "charge",
+        alerts_percent=tuple(sorted(set(document.alerts))),
+        default_output_tokens=document.default_output_tokens,
+    )
+
+
+def _amount(value: Decimal | int | str) -> int | None:
+    """Return an amount in its meter's unit; money is rounded down to whole nano-USD."""
+    if value == "unlimited":
+        return None
+    return int(value * meter.NANO_PER_USD) if isinstance(value, Decimal) else int(value)
+
+
+def _overdraft(document: BudgetDocument, limit: int | None) -> int:
+    if document.overdraft is None or limit is None:
+        return 0
+    if document.overdraft.percent is not None:
+        return limit * document.overdraft.percent // 100
+    amount = next(iter(document.overdraft.model_dump(exclude_none=True).values()))
+    return _amount(amount) or 0
+
+
+def _window(document: BudgetDocument, policy: PolicyDocument) -> Window:
+    kind, window = document.window_kind, document.window
+    if isinstance(window, RollingDocument):
+        return Window(kind, length_ms=parse_duration_ms(window.rolling))
+    if isinstance(window, TaskWindowDocument):
+        return Window(kind, length_ms=parse_duration_ms(window.task))
+    if isinstance(window, FixedDocument):
+        ends = (int(each.timestamp() * 1000) for each in (window.from_time, window.until))
+        from_ms, until_ms = ends
+        return Window(kind, from_ms=from_ms, until_ms=until_ms)
+    if kind is WindowKind.TASK:
+        return Window(kind, length_ms=TASK_IDLE_MS)
+    if kind in (WindowKind.NONE, WindowKind.REQUEST):
+        return Window(kind)
+    return Window(
+        kind,
+        timezone=document.timezone or policy.timezone,
+        anchor_day=document.anchor_day or 1,
+        week_start=_WEEKDAYS.index(document.week_start or "monday"),
+    )
+
+
+def _rung(document: RungDocument, price_book: PriceBook) -> Rung:
+    action: Action | None = None
+    if document.switch_model is not None:
+        switch = document.switch_model
+        to = price_book.resolve(Target(switch.to_provider or "", switch.to))
+        action = SwitchModel(switch.from_model, to)
+    elif document.cap_output is not None:
+        action = CapOutput(document.cap_output)
+    elif document.finish:
+        action = Finish()
+    elif document.serve_cached:
+        action = ServeCached()
+    elif document.queue is not None:
+        action = Queue(parse_duration_ms(document.queue.max_wait))
+    elif document.deny:
+        action = Deny()
+    return Rung(document.at, action, document.message, bool(document.notify))
+
+
+def _price(document: PriceDocument) -> PriceOverride:
+    return PriceOverride(**document.model_dump())

@@ -1,0 +1,1 @@
+"""A private Redis for one machine, run as a child of the server that needs it."""

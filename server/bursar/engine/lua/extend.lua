@@ -1,0 +1,102 @@
+-- Makes open holds last longer, or larger or smaller.
+--
+-- KEYS 1 shard, 2 expiries, 3 journal, then the holds. The counters are those that each hold
+--      names, in the same slot.
+-- ARGV 1 MessagePack {head, prefix, operations}
+--      operations  {hold key, revision, expire_ms, ttl_ms, output, totals}
+--      revision    of the hold that totals were computed from; 0 where there are none
+--      expire_ms   0: stays
+--      totals      {amount in all, ceiling or -1} by entry, flat; empty: the amounts stay
+-- Reply results by operation: {code, hold, ...}
+--      0 not found, 1 done (then {committed, held, credit, ...} by entry), 2 no room (then
+--      {committed, held, credit, buckets, ...} by entry), 3 ended before, 6 expired, 7 changed
+--      since it was read
+-- Keeps: committed + held <= ceiling + credit where a hold grows; the old hold where it may not.
+
+-- @include shard
+-- @include counters
+-- @include holds
+
+local NOT_FOUND, DONE, NO_ROOM, ENDED, EXPIRED, CHANGED = 0, 1, 2, 3, 6, 7
+
+-- Parse.
+local head, prefix, operations = unpack(cmsgpack.unpack(ARGV[1]))
+local now = head[3]
+
+-- Decide.
+local status, seq, newest = check_shard(KEYS[1], head)
+if status ~= STATUS_OK then return reply(status, seq, {}) end
+
+local results, events, touched, order = {}, {}, {}, {}
+
+local function has_room(entries, totals)
+  for position, entry in ipairs(entries) do
+    local growth = totals[2 * position - 1] - entry[E_RESERVED]
+    local ceiling = totals[2 * position]
+    if growth > 0 and ceiling >= 0 then
+      local counter = load_entry(prefix, entry, now)
+      if counter.committed + counter.held + growth > ceiling + counter.credit then return false end
+    end
+  end
+  return true
+end
+
+local function resize(entries, totals)
+  for position, entry in ipairs(entries) do
+    local total = totals[2 * position - 1]
+    -- A hold that partial commits have used up cannot fall below nothing.
+    local growth = math.max(total - entry[E_RESERVED], -entry[E_HELD])
+    local counter = load_entry(prefix, entry, now)
+    if counter.exists then add_held(counter, growth) end
+    entry[E_HELD], entry[E_RESERVED] = entry[E_HELD] + growth, total
+  end
+end
+
+local function values(entries, with_buckets)
+  local list = {}
+  for _, entry in ipairs(entries) do
+    local counter = load_entry(prefix, entry, now)
+    list[#list + 1] = counter.committed
+    list[#list + 1] = counter.held
+    list[#list + 1] = counter.credit
+    if with_buckets then list[#list + 1] = bucket_amounts(counter, now) end
+  end
+  return list
+end
+
+local function extend(operation)
+  local key = KEYS[operation[1]]
+  local revision, expire_ms, ttl_ms, output, totals = unpack(operation, 2, 6)
+  local hold = touched[key] or read_hold(key)
+  if not hold then return {NOT_FOUND} end
+  if hold[H_STATE] == STATE_EXPIRED then return {EXPIRED, hold} end
+  if hold[H_STATE] ~= STATE_OPEN then return {ENDED, hold} end
+  local entries = hold[H_ENTRIES]
+  if #totals > 0 then
+    if hold[H_REVISION] ~= revision then return {CHANGED, hold} end
+    if not has_room(entries, totals) then return {NO_ROOM, hold, values(entries, true)} end
+    resize(entries, totals)
+    hold[H_OUTPUT_NOW] = output
+  end
+  if expire_ms > 0 then hold[H_EXPIRE_MS], hold[H_TTL_MS] = expire_ms, ttl_ms end
+  for _, entry in ipairs(entries) do
+    -- Counters that live by use must outlive the hold.
+    local counter = load_entry(prefix, entry, now)
+    if counter.exists then counter.dirty = true end
+  end
+  hold[H_REVISION] = hold[H_REVISION] + 1
+  if not touched[key] then order[#order + 1] = key end
+  touched[key] = hold
+  events[#events + 1] = {'extend', key, hold[H_EXPIRE_MS], entries}
+  return {DONE, hold, values(entries, false)}
+end
+
+for number, operation in ipairs(operations) do results[number] = extend(operation) end
+
+-- Write.
+write_counters(now)
+for _, key in ipairs(order) do
+  write_hold(key, touched[key], 0)
+  redis.call('ZADD', KEYS[2], touched[key][H_EXPIRE_MS], key)
+end
+return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

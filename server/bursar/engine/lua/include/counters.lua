@@ -1,0 +1,130 @@
+-- Shared: counters, read once and written once in a call.
+--
+-- A counter is a hash: c committed, h held, k credit; a rolling one has also its committed
+-- amounts by time bucket (b<index>) and the oldest bucket that c includes (o); a task's has the
+-- time it was last used (s) and the time it began (w).
+-- kind 0 plain, p1 = 1 where its time to live starts anew with each write; 1 rolling, p1 = bucket length in ms, p2 = whole buckets in a window;
+-- 2 task, p1 = idle time in ms after which it begins anew.
+
+local KIND_PLAIN, KIND_ROLLING, KIND_TASK = 0, 1, 2
+
+local loaded = {}
+
+-- Buckets before this index have left the rolling window. The oldest one in it counts whole.
+local function oldest_bucket(counter, now)
+  return math.floor(now / counter.p1) - counter.p2
+end
+
+local function forget_old_buckets(counter, now)
+  local oldest = oldest_bucket(counter, now)
+  counter.oldest = counter.oldest or oldest
+  counter.drop = {}
+  if counter.oldest >= oldest then return end
+  -- No bucket lies further from the oldest than one window, so this is bounded by p2 + 1.
+  for index = counter.oldest, math.min(oldest - 1, counter.oldest + counter.p2) do
+    counter.drop[#counter.drop + 1] = 'b' .. index
+  end
+  local amounts = redis.call('HMGET', counter.key, unpack(counter.drop))
+  for position = 1, #amounts do
+    counter.dropped = counter.dropped + tonumber(amounts[position] or 0)
+  end
+  counter.committed = counter.committed - counter.dropped
+  counter.oldest, counter.moved = oldest, true
+end
+
+local function load_counter(key, kind, ttl_ms, p1, p2, now)
+  local counter = loaded[key]
+  if counter then return counter end
+  local field = redis.call('HMGET', key, 'c', 'h', 'k', 'o', 's', 'w')
+  counter = {
+    key = key, kind = kind, ttl_ms = ttl_ms, p1 = p1, p2 = p2,
+    exists = field[2] and true or false,
+    committed = tonumber(field[1] or 0), held = tonumber(field[2] or 0),
+    credit = tonumber(field[3] or 0),
+    committed_delta = 0, held_delta = 0, buckets = {}, dropped = 0,
+  }
+  if kind == KIND_ROLLING then
+    counter.oldest = tonumber(field[4] or nil)
+    forget_old_buckets(counter, now)
+    counter.slot = math.max(math.floor(now / p1), counter.oldest)
+  elseif kind == KIND_TASK then
+    counter.slot = tonumber(field[6] or now)
+    local idle = field[5] and now - tonumber(field[5]) > p1
+    if idle and counter.held == 0 then
+      -- Nobody used the task for so long that this is a new one under the same name.
+      counter.committed, counter.slot, counter.anew = 0, now, true
+    end
+  else
+    counter.slot = 0
+  end
+  loaded[key] = counter
+  return counter
+end
+
+-- True where what was reserved in `slot` still belongs to what the counter counts now.
+local function counts(counter, slot)
+  if counter.kind == KIND_ROLLING then return slot >= counter.oldest end
+  if counter.kind == KIND_TASK then return slot == counter.slot end
+  return true
+end
+
+local function add_held(counter, amount)
+  counter.held = counter.held + amount
+  counter.held_delta = counter.held_delta + amount
+  counter.dirty = true
+end
+
+local function add_committed(counter, slot, amount)
+  counter.dirty = true
+  if amount == 0 or not counts(counter, slot) then return end
+  counter.committed = counter.committed + amount
+  counter.committed_delta = counter.committed_delta + amount
+  if counter.kind == KIND_ROLLING then
+    counter.buckets[slot] = (counter.buckets[slot] or 0) + amount
+  end
+end
+
+-- Writes every counter that changed. Amounts go as differences, so they stay exact in Redis even
+-- where a double cannot hold the sum.
+local function write_counters(now)
+  for key, counter in pairs(loaded) do
+    if counter.dirty then
+      if counter.anew then redis.call('HSET', key, 'c', 0) end
+      if counter.kind == KIND_ROLLING then
+        if #counter.drop > 0 then redis.call('HDEL', key, unpack(counter.drop)) end
+        if counter.moved or not counter.exists then
+          redis.call('HSET', key, 'o', counter.oldest)
+        end
+        for slot, amount in pairs(counter.buckets) do
+          redis.call('HINCRBY', key, 'b' .. slot, amount)
+        end
+      elseif counter.kind == KIND_TASK then
+        redis.call('HSET', key, 's', now, 'w', counter.slot)
+      end
+      local difference = counter.committed_delta - counter.dropped
+      if difference ~= 0 then redis.call('HINCRBY', key, 'c', difference) end
+      if counter.held_delta ~= 0 or not counter.exists then
+        redis.call('HINCRBY', key, 'h', counter.held_delta)
+      end
+      -- A calendar window's counter has a fixed end, so its time to live is set once.
+      if counter.ttl_ms > 0 and (not counter.exists or counter.p1 > 0) then
+        redis.call('PEXPIRE', key, counter.ttl_ms)
+      end
+    end
+  end
+end
+
+-- What a denial needs to say when room comes back: the rolling window's amounts by bucket.
+local function bucket_amounts(counter, now)
+  if counter.kind ~= KIND_ROLLING or not counter.exists then return {} end
+  local names, found = {}, {}
+  for index = counter.oldest, math.floor(now / counter.p1) do names[#names + 1] = 'b' .. index end
+  if #names == 0 then return found end
+  local amounts = redis.call('HMGET', counter.key, unpack(names))
+  for position = 1, #amounts do
+    if amounts[position] then
+      found[#found + 1] = {counter.oldest + position - 1, tonumber(amounts[position])}
+    end
+  end
+  return found
+end

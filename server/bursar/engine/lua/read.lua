@@ -1,0 +1,31 @@
+-- Reads counters as the deciding scripts would see them now. Writes nothing.
+--
+-- KEYS 1 shard, then the counters
+-- ARGV 1 MessagePack {head, counters}
+--      counters  {kind, ttl_ms, p1, p2} for each counter key, in order
+-- Reply results {committed, held, credit} by counter, flat, as text: exact beyond 2^53
+-- Keeps: a shard that has lost data is never read as zero.
+
+-- @include shard
+-- @include counters
+
+-- Parse.
+local head, specs = unpack(cmsgpack.unpack(ARGV[1]))
+local now = head[3]
+
+-- Decide.
+local status, seq = check_shard(KEYS[1], head)
+if status ~= STATUS_OK then return reply(status, seq, {}) end
+
+local values = {}
+for index, spec in ipairs(specs) do
+  local key = KEYS[1 + index]
+  local counter = load_counter(key, spec[1], spec[2], spec[3], spec[4], now)
+  local raw = redis.call('HGET', key, 'c')
+  -- The text that Redis keeps is exact; the script's own number only where it changed it.
+  local changed = counter.anew or counter.dropped ~= 0
+  values[#values + 1] = (not changed and raw) or string.format('%.0f', counter.committed)
+  values[#values + 1] = string.format('%.0f', counter.held)
+  values[#values + 1] = string.format('%.0f', counter.credit)
+end
+return reply(STATUS_OK, seq, values)

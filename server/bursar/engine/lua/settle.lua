@@ -1,0 +1,132 @@
+-- Ends holds, or books a part of them: commit and release.
+--
+-- KEYS 1 shard, 2 expiries, 3 journal, then the holds. The counters are those that each hold
+--      names, in the same slot: a settlement lands where its reservation did, so it computes no
+--      key of its own.
+-- ARGV 1 MessagePack {head, prefix, operations}
+--      operations  {hold key, verb, fingerprint, partial, sequence, amounts, keep_ms, target,
+--                   retarget, note}
+--      verb        1 commit, 2 release
+--      amounts     by meter; -1: as reserved, nothing better is known
+--      target      what was used; '' where no budget depends on it
+--      retarget    0, or {counters that do not count this target, entries that do as well}
+--      note        kept in the journal as it is
+-- Reply results by operation: {code, hold}
+--      0 not found, 1 done, 2 done before with the same content, 3 ended otherwise before,
+--      4 another target was used than granted: ask again with retarget, 5 out of sequence,
+--      6 expired
+-- Keeps: a hold ends once, and once more where it comes late after expiry; held falls by exactly
+-- what was held; the whole actual amount is booked.
+
+-- @include shard
+-- @include counters
+-- @include holds
+
+local NOT_FOUND, DONE, REPEATED, ENDED, OTHER_TARGET, OUT_OF_SEQUENCE, EXPIRED = 0, 1, 2, 3, 4, 5, 6
+local COMMIT, RELEASE = 1, 2
+
+-- Parse.
+local head, prefix, operations = unpack(cmsgpack.unpack(ARGV[1]))
+local now = head[3]
+
+-- Decide.
+local status, seq, newest = check_shard(KEYS[1], head)
+if status ~= STATUS_OK then return reply(status, seq, {}) end
+
+local results, events, touched, ended, order = {}, {}, {}, {}, {}
+
+local function refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
+  local state = hold[H_STATE]
+  if hold[H_SETTLE_FINGERPRINT] == fingerprint then return REPEATED end
+  if state ~= STATE_OPEN and state ~= STATE_EXPIRED then return ENDED end
+  if verb == COMMIT then
+    if partial == 1 and state == STATE_EXPIRED then return EXPIRED end
+    if partial == 1 and sequence ~= hold[H_SEQUENCE] + 1 then return OUT_OF_SEQUENCE end
+    if target ~= '' and target ~= hold[H_TARGET] and retarget == 0 then return OTHER_TARGET end
+  end
+  return nil
+end
+
+-- What this call books on an entry.
+local function amount_of(entry, amounts, verb, dropped)
+  if verb == RELEASE or has_flag(entry[E_FLAGS], FLAG_RETURNED) then return 0 end
+  if dropped and dropped[entry[E_COUNTER]] then return 0 end
+  local amount = amounts[entry[E_METER]] or 0
+  if amount >= 0 then return amount end
+  return entry[E_HELD] > 0 and entry[E_HELD] or entry[E_RESERVED]
+end
+
+local function settle_entry(entry, amount, partial)
+  local counter = load_entry(prefix, entry, now)
+  local returned = partial and math.min(entry[E_HELD], amount) or entry[E_HELD]
+  local overage = math.max(0, amount - entry[E_HELD])
+  -- A counter that is gone has no window to book into any more; the journal has the amounts.
+  if counter.exists or counter.may_begin then
+    if returned ~= 0 then add_held(counter, -returned) end
+    -- What expiry charged is replaced, never added to.
+    add_committed(counter, entry[E_SLOT], amount - entry[E_BOOKED])
+  end
+  entry[E_HELD], entry[E_BOOKED] = entry[E_HELD] - returned, 0
+  return {amount, overage, counter}
+end
+
+local function settle(operation)
+  local key = KEYS[operation[1]]
+  local verb, fingerprint, partial, sequence = unpack(operation, 2, 5)
+  local amounts, keep_ms, target, retarget, note = unpack(operation, 6, 10)
+  local hold = touched[key] or read_hold(key)
+  if not hold then return {NOT_FOUND} end
+  local code = refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
+  if code then return {code, hold} end
+
+  local dropped
+  if retarget ~= 0 then
+    dropped = retarget[1]
+    for _, entry in ipairs(retarget[2]) do
+      load_entry(prefix, entry, now).may_begin = true  -- its window is open
+      hold[H_ENTRIES][#hold[H_ENTRIES] + 1] = entry
+    end
+  end
+  local settled, late = {}, now >= hold[H_EXPIRE_MS] and 1 or 0
+  for position, entry in ipairs(hold[H_ENTRIES]) do
+    settled[position] = settle_entry(entry, amount_of(entry, amounts, verb, dropped), partial == 1)
+  end
+  hold[H_SETTLED] = {}
+  for _, one in ipairs(settled) do
+    local list, counter = hold[H_SETTLED], one[3]
+    list[#list + 1] = one[1]
+    list[#list + 1] = one[2]
+    list[#list + 1] = counter.committed
+    list[#list + 1] = counter.held
+    list[#list + 1] = counter.credit
+  end
+  hold[H_SETTLE_FINGERPRINT], hold[H_SETTLE_MS] = fingerprint, now
+  hold[H_CHARGES], hold[H_LATE] = amounts, late
+  hold[H_REVISION] = hold[H_REVISION] + 1
+  if partial == 1 then
+    hold[H_SEQUENCE], hold[H_EXPIRE_MS] = sequence, now + hold[H_TTL_MS]
+  else
+    local nothing_used = verb == RELEASE and hold[H_SEQUENCE] == 0
+    hold[H_STATE] = nothing_used and STATE_RELEASED or STATE_COMMITTED
+    ended[key] = keep_ms
+  end
+  if not touched[key] then order[#order + 1] = key end
+  touched[key] = hold
+  local verb_name = verb == RELEASE and 'release' or partial == 1 and 'commit_partial' or 'commit'
+  events[#events + 1] = {verb_name, key, late, hold[H_SETTLED], note}
+  return {DONE, hold}
+end
+
+for number, operation in ipairs(operations) do results[number] = settle(operation) end
+
+-- Write. The first write frees memory: a Redis that is full refuses a script at its first write
+-- that needs some, and settling must go on.
+for _, key in ipairs(order) do
+  if ended[key] then redis.call('ZREM', KEYS[2], key) end
+end
+write_counters(now)
+for _, key in ipairs(order) do
+  write_hold(key, touched[key], ended[key] or 0)
+  if not ended[key] then redis.call('ZADD', KEYS[2], touched[key][H_EXPIRE_MS], key) end
+end
+return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

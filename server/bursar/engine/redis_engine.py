@@ -1,0 +1,454 @@
+"""The engine on Redis: maps operations to keys and arguments, runs one script a shard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from bursar.domain.budget import Counter, CounterValues
+from bursar.domain.errors import BursarError, ClockBehind, ShardCold
+from bursar.domain.offer import Offer
+from bursar.domain.subject import OrgId, target_key
+from bursar.engine.keys import Keys, counter_spec, hold_name
+from bursar.engine.operations import (
+    Denied,
+    ExtendCode,
+    ExtendOperation,
+    ExtendOutcome,
+    Found,
+    Granted,
+    Hold,
+    HoldPage,
+    HoldState,
+    RecordCode,
+    RecordOperation,
+    RecordOutcome,
+    ReserveOperation,
+    ReserveOutcome,
+    Reused,
+    SettleCode,
+    SettleOperation,
+    SettleOutcome,
+    Swept,
+    entry_flags,
+)
+from bursar.engine.scripts import load_script
+from bursar.engine.store import Store
+from bursar.engine.wire import decode_hold, decode_values, pack, unpack
+
+_UNBOUND = -1
+_HOLDS_SCANNED_MAX = 1_000
+
+Anything = TypeVar("Anything", ReserveOperation, SettleOperation, ExtendOperation, RecordOperation)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bounds of the engine.
+
+    Attributes:
+        tombstone_ms: How long a settled hold's answers are kept.
+        expired_tombstone_ms: How long an expired hold can still be settled.
+        journal_entries_max: Most entries of a shard's journal.
+        clock_lag_ms_max: How far a clock may be behind what a shard has seen.
+    """
+
+    tombstone_ms: int = 900_000
+    expired_tombstone_ms: int = 86_400_000
+    journal_entries_max: int = 100_000
+    clock_lag_ms_max: int = 5_000
+
+
+class _Call:
+    """One script call being built: its keys, each once, and where they are."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = keys
+        self._first_counter = len(keys)
+        self._index: dict[str, int] = {}
+        self.specs: list[tuple[int, int, int, int]] = []
+
+    def counter(self, counter: Counter, prefix: str, now_ms: int) -> int:
+        """Return the number of a counter in this call, from 1."""
+        counter_id = counter.id
+        found = self._index.get(counter_id)
+        if found is None:
+            self.keys.append(prefix + counter_id)
+            self.specs.append(counter_spec(counter, now_ms))
+            found = self._index[counter_id] = len(self.specs)
+        return found
+
+    def hold(self, key: str) -> int:
+        """Return the number of a hold's key in this call; all counters must be there before."""
+        self.keys.append(key)
+        return len(self.keys)
+
+
+class RedisEngine:
+    """Counters and holds on a Redis. See `operations.Engine` for what each method promises."""
+
+    def __init__(self, store: Store, keys: Keys, limits: EngineLimits) -> None:
+        self._store = store
+        self._keys = keys
+        self._limits = limits
+        self._epochs: dict[int, bytes] = {}
+        self._sequences: dict[int, int] = {}
+        self._cold: set[int] = set()
+
+    async def open(self, epoch: str) -> None:
+        """Set the store up if it is new, and learn what it is.
+
+        Args:
+            epoch: Names the generation of the data where the store is new; 1 to 64 characters.
+
+        Raises:
+            ShardCold: A shard's data is missing although the store was set up before.
+            InternalError: The store was set up with another shard count.
+        """
+        metas = [self._keys.meta(shard) for shard in range(self._keys.shard_count)]
+        await self._store.set_up(self._keys.install, metas, self._keys.shard_count, epoch)
+        self._epochs = dict(enumerate(await self._store.epochs(metas)))
+
+    @property
+    def all_cold(self) -> bool:
+        """Whether no shard can decide: each one that was asked last had lost its data."""
+        return len(self._cold) == self._keys.shard_count
+
+    async def reserve(
+        self, operations: Sequence[ReserveOperation], now_ms: int
+    ) -> list[ReserveOutcome]:
+        """Book each request's first offer that fits, or find what it got before."""
+
+        async def run(shard: int, group: list[ReserveOperation]) -> list[ReserveOutcome]:
+            prefix = self._keys.counter_prefix(shard)
+            call = _Call(self._keys.shard_keys(shard))
+            packed = [
+                [self._offer(call, offer, prefix, now_ms) for offer in operation.offers]
+                for operation in group
+            ]
+            rows = [
+                [
+                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
+                    operation.fingerprint,
+                    int(operation.book),
+                    operation.expire_ms,
+                    operation.ttl_ms,
+                    now_ms,
+                    operation.payload,
+                    offers,
+                ]
+                for operation, offers in zip(group, packed, strict=True)
+            ]
+            results = await self._run("reserve", shard, call, now_ms, prefix, call.specs, rows)
+            return [
+                _reserve_outcome(operation, result)
+                for operation, result in zip(group, results, strict=True)
+            ]
+
+        return await self._by_shard(operations, run)
+
+    def _offer(self, call: _Call, offer: Offer, prefix: str, now_ms: int) -> list[object]:
+        uses: list[object] = []
+        for use in offer.uses:
+            uses += (
+                call.counter(use.counter, prefix, now_ms) if use.counts else 0,
+                use.base,
+                use.slope,
+                _UNBOUND if use.ceiling is None else use.ceiling,
+                use.counter.budget.meter,
+                int(entry_flags(use.counter)),
+            )
+        return [offer.output_min, offer.output_max, target_key(offer.target), uses]
+
+    async def settle(
+        self, operations: Sequence[SettleOperation], now_ms: int
+    ) -> list[SettleOutcome]:
+        """Commit and release holds."""
+
+        async def run(shard: int, group: list[SettleOperation]) -> list[SettleOutcome]:
+            call = _Call(self._keys.shard_keys(shard))
+            rows = [
+                [
+                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
+                    int(operation.verb),
+                    operation.fingerprint,
+                    int(operation.partial),
+                    operation.sequence,
+                    dict(operation.amounts),
+                    self._limits.tombstone_ms,
+                    operation.target,
+                    _retarget(operation, now_ms),
+                    operation.note,
+                ]
+                for operation in group
+            ]
+            prefix = self._keys.counter_prefix(shard)
+            results = await self._run("settle", shard, call, now_ms, prefix, rows)
+            return [SettleOutcome(SettleCode(result[0]), _hold_of(result)) for result in results]
+
+        return await self._by_shard(operations, run)
+
+    async def extend(
+        self, operations: Sequence[ExtendOperation], now_ms: int
+    ) -> list[ExtendOutcome]:
+        """Change open holds."""
+
+        async def run(shard: int, group: list[ExtendOperation]) -> list[ExtendOutcome]:
+            call = _Call(self._keys.shard_keys(shard))
+            rows = [
+                [
+                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
+                    operation.revision,
+                    operation.expire_ms,
+                    operation.ttl_ms,
+                    operation.output_tokens,
+                    [
+                        number
+                        for total, ceiling in operation.totals
+                        for number in (total, _UNBOUND if ceiling is None else ceiling)
+                    ],
+                ]
+                for operation in group
+            ]
+            prefix = self._keys.counter_prefix(shard)
+            results = await self._run("extend", shard, call, now_ms, prefix, rows)
+            return [_extend_outcome(result) for result in results]
+
+        return await self._by_shard(operations, run)
+
+    async def record(
+        self, operations: Sequence[RecordOperation], now_ms: int
+    ) -> list[RecordOutcome]:
+        """Book usage without reservations."""
+
+        async def run(shard: int, group: list[RecordOperation]) -> list[RecordOutcome]:
+            prefix = self._keys.counter_prefix(shard)
+            call = _Call(self._keys.shard_keys(shard))
+            packed = [
+                [
+                    part
+                    for counter in operation.counters
+                    for part in (
+                        call.counter(counter, prefix, now_ms),
+                        counter.budget.meter,
+                        int(entry_flags(counter)),
+                    )
+                ]
+                for operation in group
+            ]
+            rows = [
+                [
+                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
+                    operation.fingerprint,
+                    operation.payload,
+                    operation.target,
+                    dict(operation.amounts),
+                    uses,
+                    self._limits.tombstone_ms,
+                    operation.note,
+                ]
+                for operation, uses in zip(group, packed, strict=True)
+            ]
+            results = await self._run("record", shard, call, now_ms, prefix, call.specs, rows)
+            return [RecordOutcome(RecordCode(row[0]), decode_hold(row[1])) for row in results]
+
+        return await self._by_shard(operations, run)
+
+    async def sweep(self, now_ms: int, most: int) -> Swept:
+        """End holds whose time is over, at most so many in each shard."""
+
+        async def run(shard: int) -> tuple[int, int, bool]:
+            call = _Call(self._keys.shard_keys(shard))
+            prefix = self._keys.counter_prefix(shard)
+            keep_ms = self._limits.expired_tombstone_ms
+            expired, charged, more = await self._run(
+                "sweep", shard, call, now_ms, prefix, most, keep_ms
+            )
+            return expired, charged, more
+
+        shards = list(self._epochs)
+        due = await self._store.due([self._keys.shard_keys(each)[1] for each in shards], now_ms)
+        swept = [await run(shard) for shard, any_due in zip(shards, due, strict=True) if any_due]
+        return Swept(
+            sum(each[0] for each in swept),
+            sum(each[1] for each in swept),
+            any(each[2] for each in swept),
+        )
+
+    async def read(self, counters: Sequence[Counter], now_ms: int) -> list[CounterValues]:
+        """Return what counters of one org hold."""
+        if not counters:
+            return []
+        shard = self._keys.shard_of(counters[0].org)
+        prefix = self._keys.counter_prefix(shard)
+        call = _Call([self._keys.meta(shard)])
+        numbers = [call.counter(counter, prefix, now_ms) for counter in counters]
+        flat = await self._run("read", shard, call, now_ms, call.specs)
+        values = decode_values([int(text) for text in flat])
+        return [values[number - 1] for number in numbers]
+
+    async def find_hold(self, org: OrgId, hold_id: str) -> Hold | None:
+        """Return a hold or its tombstone."""
+        shard = self._keys.shard_of(org)
+        data = await self._store.get(self._keys.hold(shard, org, hold_id))
+        return decode_hold(unpack(data)) if data is not None else None
+
+    async def list_holds(self, org: OrgId, cursor: str, limit: int) -> HoldPage:
+        """Return a page of an org's open holds.
+
+        Orgs that share a shard share its expiries, so a page looks at a bounded number of them
+        and may be short although more follow.
+        """
+        shard = self._keys.shard_of(org)
+        after_ms, _, last = cursor.partition(" ")
+        names = await self._store.expiries(
+            self._keys.shard_keys(shard)[1], int(after_ms or 0), _HOLDS_SCANNED_MAX
+        )
+        found: list[bytes] = []
+        end = ""
+        for name, expire_ms in names:
+            if (expire_ms, name) <= (int(after_ms or 0), last.encode()):
+                continue
+            if len(found) == limit:
+                break
+            end = f"{expire_ms} {name.decode()}"
+            if hold_name(name)[0] == org:
+                found.append(name)
+        else:
+            end = end if len(names) == _HOLDS_SCANNED_MAX else ""
+        values = await self._store.get_all(found)
+        holds = tuple(
+            (hold_name(name)[1], hold)
+            for name, data in zip(found, values, strict=True)
+            if data is not None
+            for hold in [decode_hold(unpack(data))]
+            if hold.state is HoldState.OPEN
+        )
+        return HoldPage(holds, end)
+
+    async def _by_shard(
+        self,
+        operations: Sequence[Anything],
+        run: Callable[[int, list[Anything]], Awaitable[list[Any]]],
+    ) -> list[Any]:
+        """Run the operations of each shard as one script call, and answer in their order."""
+        if len(operations) == 1:
+            return await run(self._keys.shard_of(operations[0].org), list(operations))
+        groups: dict[int, list[int]] = {}
+        for position, operation in enumerate(operations):
+            groups.setdefault(self._keys.shard_of(operation.org), []).append(position)
+        answers = await asyncio.gather(
+            *(run(shard, [operations[at] for at in places]) for shard, places in groups.items())
+        )
+        results: list[Any] = [None] * len(operations)
+        for places, answer in zip(groups.values(), answers, strict=True):
+            for position, result in zip(places, answer, strict=True):
+                results[position] = result
+        return results
+
+    async def _run(self, verb: str, shard: int, call: _Call, now_ms: int, *rest: object) -> Any:
+        """Run a script on a shard, and check that the shard is what it was.
+
+        Raises:
+            ShardCold: Its data is missing, of another epoch, or older than what was seen.
+            ClockBehind: This server's clock is too far behind.
+        """
+        head = [
+            self._epochs.get(shard, b""),
+            self._sequences.get(shard, 0),
+            now_ms,
+            self._limits.clock_lag_ms_max,
+            self._limits.journal_entries_max,
+        ]
+        reply = await self._store.run(load_script(verb), call.keys, pack([head, *rest]))
+        status, sequence, results = unpack(reply)
+        if status in (_Status.MISSING, _Status.OTHER_EPOCH, _Status.OLDER):
+            self._cold.add(shard)
+        else:
+            self._cold.discard(shard)
+        if status != _Status.OK:
+            raise _shard_error(_Status(status), self._keys.tag(shard))
+        if sequence > self._sequences.get(shard, 0):
+            self._sequences[shard] = sequence
+        return results
+
+
+class _Status(IntEnum):
+    """What a script says of its shard; mirrors `lua/include/shard.lua`."""
+
+    OK = 0
+    MISSING = 1
+    OTHER_EPOCH = 2
+    OLDER = 3
+    CLOCK_BEHIND = 4
+
+
+def _shard_error(status: _Status, tag: str) -> BursarError:
+    match status:
+        case _Status.MISSING:
+            what = f"the data of shard {tag} is gone from Redis"
+        case _Status.OTHER_EPOCH:
+            what = f"the data of shard {tag} was set up anew since this server started"
+        case _Status.OLDER:
+            what = f"shard {tag} has lost calls that it had answered"
+        case _:
+            what = f"this server's clock is behind what shard {tag} has seen; check its time source"
+            return ClockBehind(what, shard=tag)
+    return ShardCold(f"{what}; nothing is decided from it until it is restored", shard=tag)
+
+
+def _reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome:
+    match result[0]:
+        case 1:
+            return Granted(result[1] - 1, result[2], decode_values(result[3]))
+        case 2:
+            return Found(decode_hold(result[1]))
+        case 3:
+            return Reused()
+        case _:
+            values = decode_values(result[1] or [], buckets=True)
+            ids = dict.fromkeys(
+                use.counter.id for offer in operation.offers for use in offer.uses if use.counts
+            )
+            return Denied(dict(zip(ids, values, strict=True)))
+
+
+def _retarget(operation: SettleOperation, now_ms: int) -> object:
+    if operation.retarget is None:
+        return 0
+    entries = []
+    for counter in operation.retarget.added:
+        kind, ttl_ms, p1, p2 = counter_spec(counter, now_ms)
+        # It is booked into the bucket of now: the reservation never held anything there.
+        slot = now_ms // p1 if counter.budget.window.length_ms and p2 else 0
+        entries.append(
+            [
+                counter.id,
+                kind,
+                ttl_ms,
+                p1,
+                p2,
+                slot,
+                counter.budget.meter,
+                int(entry_flags(counter)),
+                0,
+                0,
+                0,
+            ]
+        )
+    return [dict.fromkeys(operation.retarget.dropped, 1), entries]
+
+
+def _hold_of(result: list[Any]) -> Hold | None:
+    return decode_hold(result[1]) if len(result) > 1 else None
+
+
+def _extend_outcome(result: list[Any]) -> ExtendOutcome:
+    code = ExtendCode(result[0])
+    values: tuple[CounterValues, ...] = ()
+    if len(result) > 2:  # noqa: PLR2004 - the reply has its values in third place
+        values = decode_values(result[2] or [], buckets=code is ExtendCode.NO_ROOM)
+    return ExtendOutcome(code, _hold_of(result), values)

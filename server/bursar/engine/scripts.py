@@ -1,0 +1,45 @@
+"""The Lua scripts: one file a verb, with shared parts included when they are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+
+VERBS = ("reserve", "settle", "extend", "record", "sweep", "read")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as Redis runs it.
+
+    Attributes:
+        name: Its verb.
+        text: With its includes.
+        sha: SHA-1 of the text, by which Redis knows it.
+    """
+
+    name: str
+    text: str
+    sha: str
+
+
+@cache
+def load_script(name: str) -> Script:
+    """Return the script of a verb.
+
+    Args:
+        name: One of VERBS.
+    """
+    folder = resources.files("bursar.engine") / "lua"
+
+    def included(match: re.Match[str]) -> str:
+        return (folder / "include" / f"{match[1]}.lua").read_text(encoding="utf-8")
+
+    text = _INCLUDE.sub(included, (folder / f"{name}.lua").read_text(encoding="utf-8"))
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, text, sha)

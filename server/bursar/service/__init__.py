@@ -1,0 +1,1 @@
+"""The gRPC service: decode, authorize, call, encode. Nothing else knows grpc."""

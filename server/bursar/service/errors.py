@@ -1,0 +1,125 @@
+"""The one place that turns an exception into what a caller sees."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from bursar.domain.errors import BursarError, FieldInvalid, InternalError
+from bursar.pb import budget_authority_service_pb2 as authority_pb
+from bursar.pb import error_reason_pb2
+
+DOMAIN = "bursar"
+
+_CODES = {
+    "FIELD_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
+    "LIMIT_EXCEEDED": grpc.StatusCode.INVALID_ARGUMENT,
+    "REQUEST_ID_REUSED": grpc.StatusCode.INVALID_ARGUMENT,
+    "RESERVATION_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "RESERVATION_COMMITTED": grpc.StatusCode.FAILED_PRECONDITION,
+    "RESERVATION_RELEASED": grpc.StatusCode.FAILED_PRECONDITION,
+    "RESERVATION_EXPIRED": grpc.StatusCode.FAILED_PRECONDITION,
+    "SEQUENCE_MISMATCH": grpc.StatusCode.FAILED_PRECONDITION,
+    "ORG_ACCESS_DENIED": grpc.StatusCode.PERMISSION_DENIED,
+    "STORE_UNAVAILABLE": grpc.StatusCode.UNAVAILABLE,
+    "STORE_FULL": grpc.StatusCode.UNAVAILABLE,
+    "SHARD_COLD": grpc.StatusCode.UNAVAILABLE,
+    "CLOCK_BEHIND": grpc.StatusCode.UNAVAILABLE,
+    "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "CONCURRENT_CHANGE": grpc.StatusCode.ABORTED,
+    "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "INTERNAL": grpc.StatusCode.INTERNAL,
+}
+
+_log = structlog.get_logger(__name__)
+
+
+class DeadlineExceeded(BursarError):
+    """The call's deadline passed."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+def known_error(error: BaseException, method: str) -> BursarError:
+    """Return an exception as one of ours.
+
+    Args:
+        error: Anything that a handler raised.
+        method: Full name of the call, for the log.
+    """
+    if isinstance(error, BursarError):
+        if isinstance(error, InternalError):
+            _log.error("call_failed", method=method, exc_info=error)
+        return error
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return DeadlineExceeded(
+            "the deadline passed; the outcome is unknown, and the same request_id may be retried"
+        )
+    # Nothing of what went wrong inside reaches a caller.
+    _log.error("call_failed", method=method, exc_info=error)
+    return InternalError("the server failed; its log says why")
+
+
+def to_status(error: BursarError) -> grpc.Status:
+    """Return the status of an error with its details: ErrorInfo always, others where they help."""
+    details: list[AnyMessage] = []
+    _append(
+        details,
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
+    )
+    if isinstance(error, FieldInvalid):
+        _append(
+            details,
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(
+                        field=fault.path, description=fault.description
+                    )
+                    for fault in error.faults
+                ]
+            ),
+        )
+    if error.retry_after_ms is not None:
+        _append(details, error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_ms)))
+    status: grpc.Status = rpc_status.to_status(
+        status_pb2.Status(code=_code_number(error), message=error.message, details=details)
+    )
+    return status
+
+
+def to_operation_error(error: BursarError) -> authority_pb.OperationError:
+    """Return an error as the result of one operation of a batch."""
+    faults = error.faults if isinstance(error, FieldInvalid) else ()
+    message = authority_pb.OperationError(
+        code=_code_number(error),
+        reason=error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}"),
+        message=error.message,
+        metadata=error.metadata,
+        field_violations=[
+            authority_pb.FieldViolation(field=fault.path, description=fault.description)
+            for fault in faults
+        ],
+    )
+    if error.retry_after_ms is not None:
+        message.retry_after.CopyFrom(_duration(error.retry_after_ms))
+    return message
+
+
+def _code_number(error: BursarError) -> int:
+    return int(code_pb2.Code.Value(_CODES[error.reason].name))
+
+
+def _append(details: list[AnyMessage], detail: object) -> None:
+    packed = AnyMessage()
+    packed.Pack(detail)  # type: ignore[arg-type]
+    details.append(packed)
+
+
+def _duration(ms: int) -> Duration:
+    return Duration(seconds=ms // 1_000, nanos=ms % 1_000 * 1_000_000)

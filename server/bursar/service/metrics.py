@@ -1,0 +1,49 @@
+"""What the server counts, by the OpenTelemetry API. Labels have few values, never a subject's."""
+
+from __future__ import annotations
+
+from opentelemetry import metrics
+
+from bursar.domain.answer import ReserveAnswer
+
+_meter = metrics.get_meter("bursar")
+
+_decisions = _meter.create_counter(
+    "bursar.decisions", unit="{decision}", description="Decisions by kind and, if denied, by why."
+)
+_errors = _meter.create_counter(
+    "bursar.errors", unit="{call}", description="Calls that failed, by method and reason."
+)
+_expired = _meter.create_counter(
+    "bursar.holds.expired", unit="{hold}", description="Holds that nobody settled in time."
+)
+_charged = _meter.create_counter(
+    "bursar.holds.charged",
+    unit="{counter}",
+    description="Counters on which an expired hold was booked as spent.",
+)
+_replayed = _meter.create_counter(
+    "bursar.replays", unit="{call}", description="Calls that had been carried out before."
+)
+
+
+def count_decision(answer: ReserveAnswer) -> None:
+    """Count a decision."""
+    kind = str(answer.denial.kind) if answer.denial else ""
+    _decisions.add(
+        1,
+        {"decision": str(answer.decision), "kind": kind, "unbudgeted": answer.unbudgeted},
+    )
+    if answer.replayed:
+        _replayed.add(1, {"method": "Reserve"})
+
+
+def count_error(method: str, reason: str) -> None:
+    """Count a failed call."""
+    _errors.add(1, {"method": method, "reason": reason})
+
+
+def count_expired(holds: int, charged: int) -> None:
+    """Count what a sweep ended."""
+    _expired.add(holds)
+    _charged.add(charged)

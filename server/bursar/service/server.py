@@ -1,0 +1,117 @@
+"""The gRPC server: services, health, reflection and its limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from bursar.authority.authority import Authority
+from bursar.pb import budget_authority_service_pb2 as authority_pb
+from bursar.pb import budget_authority_service_pb2_grpc as authority_grpc
+from bursar.pb import usage_service_pb2 as usage_pb
+from bursar.pb import usage_service_pb2_grpc as usage_grpc
+from bursar.service.budget_authority import BudgetAuthorityServicer
+from bursar.service.decode import Decoder
+from bursar.service.guard import Guard
+from bursar.service.settings import Settings
+from bursar.service.usage import UsageServicer
+
+TRANSPORT_BYTES_MAX = 16 * 1024 * 1024
+"""Largest message that is read at all. Between this and the setting a caller still learns which
+field is too large."""
+
+METADATA_BYTES_MAX = 16 * 1024
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (authority_pb, "BudgetAuthorityService"),
+        (usage_pb, "UsageService"),
+    )
+)
+
+READINESS, LIVENESS = "readiness", "liveness"
+
+
+class GrpcServer:
+    """Serves an authority on one address."""
+
+    def __init__(self, authority: Authority, settings: Settings) -> None:
+        self._server = grpc.aio.server(
+            interceptors=[
+                Guard(
+                    settings.default_deadline_ms,
+                    settings.deadline_ms_max,
+                    settings.message_bytes_max,
+                )
+            ],
+            maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
+            options=_options(settings),
+        )
+        decoder = Decoder(settings.default_ttl_ms, settings.ttl_ms_max)
+        authority_grpc.add_BudgetAuthorityServiceServicer_to_server(
+            BudgetAuthorityServicer(authority, decoder, settings.batch_operations_max),
+            self._server,
+        )
+        usage_grpc.add_UsageServiceServicer_to_server(UsageServicer(authority), self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self._address = settings.listen_address
+
+    async def start(self) -> str:
+        """Listen and say SERVING.
+
+        Returns:
+            The address, with the port that was taken where 0 was asked for.
+
+        Raises:
+            OSError: The address cannot be used.
+        """
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._address}; is it in use?") from error
+        await self._server.start()
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self.set_ready(True)
+        if self._address.startswith("unix:"):
+            return self._address
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    async def set_ready(self, ready: bool) -> None:
+        """Tell balancers whether to send calls here."""
+        serving, not_serving = (
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.NOT_SERVING,
+        )
+        for name in ("", READINESS, *SERVICES):
+            await self._health.set(name, serving if ready else not_serving)
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING for good."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_ms: int) -> None:
+        """Take no new calls, and end when those in progress have ended or the time is over."""
+        await self._server.stop(grace_ms / 1_000)
+
+
+def _options(settings: Settings) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", max(TRANSPORT_BYTES_MAX, settings.message_bytes_max)),
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.max_connection_age_ms", settings.connection_age_ms_max),
+        ("grpc.max_connection_age_grace_ms", settings.drain_grace_ms),
+        # Clients keep idle connections alive every 30 s or less often; without this they would
+        # be told to go away.
+        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Two servers on one port by mistake would share its calls silently.
+        ("grpc.so_reuseport", 0),
+    ]

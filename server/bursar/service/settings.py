@@ -1,0 +1,286 @@
+"""Every setting of the server, read from the environment as BURSAR_<NAME>.
+
+`docs/reference/settings.md` is generated from this file by `make gen`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "BURSAR_"
+
+# Other programs of the project read these; they are no settings of the server.
+OTHER_PREFIXES = ("BURSAR_TEST_",)
+
+# Kubernetes adds these to every container in the namespace of a Service named bursar or
+# bursar-something. Its <SERVICE>_PORT is told from a misspelt setting by its value.
+SERVICE_LINK = re.compile(
+    r"[A-Z0-9_]+_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+SERVICE_LINK_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+PORT_MAX = 65_535
+
+
+def default_data_dir() -> Path:
+    """Return the folder for this user's data: $XDG_STATE_HOME/bursar or ~/.local/state/bursar."""
+    state_home = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    if not state_home.is_absolute():
+        state_home = Path.home() / ".local" / "state"
+    return state_home / "bursar"
+
+
+class Settings(BaseSettings):
+    """The server's settings; each is a variable BURSAR_<NAME> of the environment.
+
+    An empty variable counts as not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        # The URL of Redis may carry a password.
+        hide_input_in_errors=True,
+    )
+
+    listen_address: str = Field(
+        "127.0.0.1:4500",
+        description="Address to serve gRPC on. Port 0 takes a free port.",
+        json_schema_extra={"range_text": "host:port, [IPv6]:port, unix:/path"},
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis to keep counters in. Without it the server runs a private "
+        "redis-server in the data folder. It may hold a password and is never printed.",
+        json_schema_extra={"range_text": "`redis://`, `rediss://` or `unix://` URL"},
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder for the private redis-server's data.",
+        json_schema_extra={
+            "default_text": "`$XDG_STATE_HOME/bursar`, else `~/.local/state/bursar`",
+            "range_text": "path",
+        },
+    )
+    policy_files: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Policy documents to enforce, separated by commas.",
+        json_schema_extra={"range_text": "paths"},
+    )
+    shard_count: int = Field(
+        64,
+        ge=1,
+        le=4_096,
+        description="Parts of the key space; fixed when the data is first written.",
+    )
+    key_namespace: str = Field(
+        "b",
+        pattern=r"^[a-z][a-z0-9]{0,15}$",
+        description="First letters of every key, so that installations can share one Redis.",
+    )
+    redis_connections_max: int = Field(
+        32, ge=1, le=1_024, description="Connections to Redis that one process opens at most."
+    )
+    redis_timeout_ms: int = Field(
+        1_000,
+        ge=10,
+        le=60_000,
+        description="How long one call to Redis may take; after it the outcome is unknown.",
+    )
+    default_deadline_ms: int = Field(
+        2_000,
+        ge=10,
+        le=600_000,
+        description="Deadline of a call whose caller sends none; at most `BURSAR_DEADLINE_MS_MAX`.",
+    )
+    deadline_ms_max: int = Field(
+        60_000, ge=10, le=600_000, description="Longest deadline that a caller's call may have."
+    )
+    message_bytes_max: int = Field(
+        1_048_576, ge=4_096, le=67_108_864, description="Largest request message."
+    )
+    concurrent_rpcs_max: int = Field(
+        1_024,
+        ge=1,
+        le=65_536,
+        description="Calls in progress at most; more are refused at once with RESOURCE_EXHAUSTED.",
+    )
+    batch_operations_max: int = Field(
+        1_000, ge=1, le=10_000, description="Operations in one batch call at most."
+    )
+    default_ttl_ms: int = Field(
+        120_000,
+        ge=100,
+        le=86_400_000,
+        description="Time after which an unsettled hold expires, where the caller asks for none; "
+        "at most `BURSAR_TTL_MS_MAX`.",
+    )
+    ttl_ms_max: int = Field(
+        86_400_000,
+        ge=100,
+        le=604_800_000,
+        description="Longest time to live of a hold that a caller may ask for.",
+    )
+    tombstone_ms: int = Field(
+        900_000,
+        ge=1_000,
+        le=604_800_000,
+        description="How long the answer of a settled hold is kept for retries.",
+    )
+    expired_tombstone_ms: int = Field(
+        86_400_000,
+        ge=1_000,
+        le=2_592_000_000,
+        description="How long an expired hold is kept, so that a late commit is still booked.",
+    )
+    journal_entries_max: int = Field(
+        100_000, ge=1_000, le=100_000_000, description="Entries of one shard's journal at most."
+    )
+    sweep_interval_ms: int = Field(
+        1_000, ge=10, le=60_000, description="Time between two sweeps for expired holds."
+    )
+    sweep_batch: int = Field(
+        500, ge=1, le=10_000, description="Holds of one shard that one sweep expires at most."
+    )
+    clock_skew_ms_max: int = Field(
+        5_000,
+        ge=0,
+        le=3_600_000,
+        description="How far this server's clock may be behind the newest time that a shard saw.",
+    )
+    clock_sync_interval_ms: int = Field(
+        10_000,
+        ge=100,
+        le=3_600_000,
+        description="Time between two comparisons of this server's clock with that of Redis.",
+    )
+    drain_delay_ms: int = Field(
+        0,
+        ge=0,
+        le=300_000,
+        description="Time between reporting NOT_SERVING and closing the port at a shutdown, so "
+        "that load balancers notice.",
+    )
+    drain_grace_ms: int = Field(
+        10_000,
+        ge=0,
+        le=600_000,
+        description="Time that calls in progress have to end at a shutdown.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of a log line that is written."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Form of the log; auto is console on a terminal, else json."
+    )
+    reflection: bool = Field(True, description="Serve gRPC reflection.")
+    connection_age_ms_max: int = Field(
+        600_000,
+        ge=1_000,
+        le=86_400_000,
+        description="Age at which a connection is closed softly, so that load spreads to new "
+        "servers.",
+    )
+    embedded_redis_restart: bool = Field(
+        True, description="Start the private redis-server again where it has died."
+    )
+
+    @field_validator("policy_files", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("listen_address")
+    @classmethod
+    def _known_address(cls, value: str) -> str:
+        found = ADDRESS.fullmatch(value)
+        if value.removeprefix("unix:") in ("", value) and found is None:
+            raise ValueError("must be host:port, [IPv6]:port or unix:/path")
+        if found is not None and int(found["port"]) > PORT_MAX:
+            raise ValueError(f"has a port above {PORT_MAX}")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(REDIS_SCHEMES):
+            raise ValueError(f"must start with one of {', '.join(REDIS_SCHEMES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _defaults_within_limits(self) -> Self:
+        if self.default_deadline_ms > self.deadline_ms_max:
+            raise ValueError("BURSAR_DEFAULT_DEADLINE_MS is above BURSAR_DEADLINE_MS_MAX")
+        if self.default_ttl_ms > self.ttl_ms_max:
+            raise ValueError("BURSAR_DEFAULT_TTL_MS is above BURSAR_TTL_MS_MAX")
+        return self
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field of Settings."""
+    return PREFIX + field.upper()
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """List the BURSAR_* variables that no setting reads.
+
+    Args:
+        environ: The environment, such as os.environ.
+
+    Returns:
+        One line for each, with the nearest setting's name where one is near; never a value.
+    """
+    known = [variable(field) for field in Settings.model_fields]
+    lines = []
+    for name in sorted(environ):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in known or upper.startswith(OTHER_PREFIXES):
+            continue
+        if _is_service_link(name, environ[name]):
+            continue
+        nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.75)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        lines.append(f"{name} is no setting{hint}")
+    return lines
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Say whether Kubernetes put this variable into the environment for a Service."""
+    if name.endswith("_PORT") and SERVICE_LINK_PORT.fullmatch(value):
+        return True
+    return SERVICE_LINK.fullmatch(name) is not None
+
+
+def fault_lines(error: ValidationError) -> list[str]:
+    """List what is wrong with the settings, one line for each variable, without its value."""
+    lines = []
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        name = variable(str(fault["loc"][0])) + ": " if fault["loc"] else ""
+        lines.append(name + fault["msg"].removeprefix("Value error, "))
+    return lines
