@@ -46,21 +46,30 @@ def encode_payload(request: ReserveRequest, policy_version: str) -> bytes:
 def decode_payload(org: OrgId, data: bytes) -> Payload:
     """Read what a hold kept."""
     version, request_id, levels, labels, target, estimate, rest = unpack(data)
+    team, feature, agent, user, task = (level.decode() for level in levels)
+    input_tokens, max_output, min_output, requests, custom, read, write, audio = estimate
     ttl_ms, priority, accepts, closing = rest
     request = ReserveRequest(
         request_id=request_id.decode(),
         subject=Subject(
             org,
-            *(level.decode() for level in levels),
+            team,
+            feature,
+            agent,
+            user,
+            task,
             labels={key.decode(): value.decode() for key, value in labels.items()},
         ),
         target=parse_target_key(target.decode()),
         estimate=Estimate(
-            *estimate[:4],
-            custom_meters={name.decode(): amount for name, amount in estimate[4].items()},
-            cache_read_tokens=estimate[5],
-            cache_write_tokens=estimate[6],
-            input_audio_tokens=estimate[7],
+            input_tokens=input_tokens,
+            max_output_tokens=max_output,
+            min_output_tokens=min_output,
+            requests=requests,
+            custom_meters={name.decode(): amount for name, amount in custom.items()},
+            cache_read_tokens=read,
+            cache_write_tokens=write,
+            input_audio_tokens=audio,
         ),
         ttl_ms=ttl_ms,
         priority=Priority(priority),

@@ -129,6 +129,7 @@ def _amounts(
     policy: Policy, usage: Usage, requests: int, target: Target, now_ms: int
 ) -> dict[str, int]:
     """Return what a usage comes to on every meter."""
+    policy.check_meters("usage.custom_meters", usage.custom_meters)
     amounts = {
         meter.TOTAL_TOKENS: usage.input_tokens + usage.output_tokens,
         meter.INPUT_TOKENS: usage.input_tokens,

@@ -145,8 +145,9 @@ def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
         now_ms: Since the epoch; decides the windows.
 
     Raises:
-        FieldInvalid: The estimate comes to more than can be counted.
+        FieldInvalid: The estimate names an unknown meter, or comes to more than can be counted.
     """
+    policy.check_meters("estimate.custom_meters", request.estimate.custom_meters)
     request = replace(request, target=policy.price_book.resolve(request.target))
     asked = policy.counters(attributes(request.subject, request.target), now_ms)
     offers: list[Offer] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -24,6 +24,7 @@ from bursar.domain.budget import (
     ServeCached,
     SwitchModel,
 )
+from bursar.domain.errors import Fault, FieldInvalid
 from bursar.domain.policy_document import (
     BudgetDocument,
     FallbackDocument,
@@ -145,6 +146,18 @@ class Policy:
     def budget(self, name: str) -> Budget | None:
         """Return the budget of that name, or None where the policy has none (any more)."""
         return self._by_name.get(name)
+
+    def check_meters(self, path: str, names: Iterable[str]) -> None:
+        """Refuse custom meters that the policy does not declare: they would count nowhere.
+
+        Raises:
+            FieldInvalid: With the path of each.
+        """
+        unknown = [name for name in names if name not in self.custom_meters]
+        if unknown:
+            known = ", ".join(sorted(self.custom_meters)) or "none"
+            fault = f"is no meter of the policy of {self.org}; declared are: {known}"
+            raise FieldInvalid(*(Fault(f'{path}["{name}"]', fault) for name in unknown))
 
     def rates(self, target: Target, input_tokens: int, now_ms: int) -> Rates | None:
         """Return the price of a target, the fallback where it has none, or None."""

@@ -85,7 +85,9 @@ class Store:
             decode_responses=False,
             health_check_interval=0,
         )
-        self._redis: redis.Redis = redis.Redis.from_pool(pool)
+        # Answers are bytes throughout; redis-py's types say bytes or text.
+        self._redis: Any = redis.Redis.from_pool(pool)
+        self._execute = self._redis.execute_command
         self._timeout_s = timeout_s
 
     async def close(self) -> None:
@@ -101,13 +103,9 @@ class Store:
         """
         async with self._translated():
             try:
-                reply = await self._redis.execute_command(
-                    "EVALSHA", script.sha, len(keys), *keys, argument
-                )
+                reply = await self._execute("EVALSHA", script.sha, len(keys), *keys, argument)
             except NoScriptError:
-                reply = await self._redis.execute_command(
-                    "EVAL", script.text, len(keys), *keys, argument
-                )
+                reply = await self._execute("EVAL", script.text, len(keys), *keys, argument)
             answer: bytes = reply
             return answer
 

@@ -26,7 +26,7 @@ def decode_values(flat: list[int], *, buckets: bool = False) -> tuple[CounterVal
     """Return counters from committed, held, credit (and buckets) in a row."""
     if buckets:
         return tuple(
-            CounterValues(flat[at], flat[at + 1], flat[at + 2], tuple(map(tuple, flat[at + 3])))  # type: ignore[call-overload, arg-type]
+            CounterValues(flat[at], flat[at + 1], flat[at + 2], tuple(map(tuple, flat[at + 3])))  # type: ignore[call-overload]
             for at in range(0, len(flat), 4)
         )
     return tuple(

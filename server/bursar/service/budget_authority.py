@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import grpc.aio
 
 from bursar.authority.authority import Answer, Authority
+from bursar.domain.answer import ReserveAnswer, SettleAnswer
 from bursar.domain.errors import BursarError, Fault, FieldInvalid, LimitExceeded
 from bursar.domain.request import Operation
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import budget_authority_service_pb2_grpc as pb_grpc
+from bursar.service.alerts import tell_crossings
 from bursar.service.decode import Decoder
 from bursar.service.encode import (
     encode_commit,
@@ -21,7 +25,7 @@ from bursar.service.encode import (
 from bursar.service.errors import to_operation_error
 from bursar.service.metrics import count_decision
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 REPLAYED_KEY = "bursar-replayed"
 """Trailing metadata of an answer that was given before."""
@@ -45,6 +49,7 @@ class BudgetAuthorityServicer(pb_grpc.BudgetAuthorityServiceServicer):
     async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.CommitResponse:
         """Book what a call used."""
         answer = await self._authority.settle(self._decoder.commit(request))
+        tell_crossings(answer)
         _say_replayed(context, answer.replayed)
         return encode_commit(answer)
 
@@ -61,6 +66,7 @@ class BudgetAuthorityServicer(pb_grpc.BudgetAuthorityServiceServicer):
     async def Record(self, request: pb.RecordRequest, context: Context) -> pb.RecordResponse:
         """Book usage that had no reservation."""
         answer = await self._authority.record(self._decoder.record(request))
+        tell_crossings(answer)
         _say_replayed(context, answer.replayed)
         return encode_record(answer)
 
@@ -81,7 +87,13 @@ class BudgetAuthorityServicer(pb_grpc.BudgetAuthorityServiceServicer):
             for position, operation in enumerate(request.operations)
         ]
         valid = [each for each in decoded if not isinstance(each, BursarError)]
-        answers = iter(await self._authority.batch(valid))
+        answered = await self._authority.batch(valid)
+        for answer in answered:
+            if isinstance(answer, SettleAnswer):
+                tell_crossings(answer)
+            elif isinstance(answer, ReserveAnswer):
+                count_decision(answer)
+        answers = iter(answered)
         results = [each if isinstance(each, BursarError) else next(answers) for each in decoded]
         return pb.BatchResponse(
             results=[

@@ -28,7 +28,7 @@ from bursar.pb import budget_authority_service_pb2 as authority_pb
 from bursar.pb import types_pb2 as types_pb
 from bursar.pb import usage_service_pb2 as usage_pb
 
-_METERS = {
+_METERS: dict[str, types_pb.Meter] = {
     meter.TOTAL_TOKENS: types_pb.METER_TOTAL_TOKENS,
     meter.INPUT_TOKENS: types_pb.METER_INPUT_TOKENS,
     meter.OUTPUT_TOKENS: types_pb.METER_OUTPUT_TOKENS,
@@ -211,7 +211,7 @@ def _status(status: CounterStatus) -> types_pb.CounterStatus:
 
 
 def _meter(name: str) -> types_pb.Meter:
-    return types_pb.Meter(_METERS.get(name, types_pb.METER_CUSTOM))
+    return _METERS.get(name, types_pb.METER_CUSTOM)
 
 
 def _custom_meter(name: str) -> str:

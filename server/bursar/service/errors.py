@@ -13,7 +13,6 @@ from grpc_status import rpc_status
 
 from bursar.domain.errors import BursarError, FieldInvalid, InternalError
 from bursar.pb import budget_authority_service_pb2 as authority_pb
-from bursar.pb import error_reason_pb2
 
 DOMAIN = "bursar"
 
@@ -98,7 +97,7 @@ def to_operation_error(error: BursarError) -> authority_pb.OperationError:
     faults = error.faults if isinstance(error, FieldInvalid) else ()
     message = authority_pb.OperationError(
         code=_code_number(error),
-        reason=error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}"),
+        reason=f"ERROR_REASON_{error.reason}",
         message=error.message,
         metadata=error.metadata,
         field_violations=[

@@ -23,7 +23,7 @@ Handler = Callable[[Message, grpc.aio.ServicerContext[Any, Any]], Awaitable[Mess
 _log = structlog.get_logger(__name__)
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the handlers of Bursar's services; health and reflection pass untouched."""
 
     def __init__(
@@ -73,7 +73,10 @@ class Guard(grpc.aio.ServerInterceptor):
                 known = known_error(error, method)
                 count_error(method, known.reason)
                 _log.debug("call_refused", method=method, reason=known.reason)
-                await context.abort_with_status(to_status(known))
+                status = to_status(known)
+                await context.abort(
+                    status.code, status.details, trailing_metadata=status.trailing_metadata
+                )
                 return None
 
         return guarded
@@ -106,13 +109,13 @@ def _too_large(message: Message, size: int, limit: int) -> BursarError:
     return LimitExceeded(path or "(message)", "bytes in its message", size, limit)
 
 
-def _size_of(value: object) -> int:
+def _size_of(value: Any) -> int:
     if isinstance(value, Message):
         return value.ByteSize()
     if isinstance(value, str | bytes):
         return len(value)
     if hasattr(value, "__len__"):
-        return sum(_size_of(each) for each in value)  # type: ignore[attr-defined]
+        return sum(_size_of(each) for each in value)
     return 8
 
 

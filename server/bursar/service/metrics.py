@@ -26,6 +26,17 @@ _replayed = _meter.create_counter(
     "bursar.replays", unit="{call}", description="Calls that had been carried out before."
 )
 
+_crossed = _meter.create_counter(
+    "bursar.thresholds.crossed",
+    unit="{threshold}",
+    description="Alert thresholds that a budget's committed amount reached.",
+)
+
+
+def count_crossing(percent: int) -> None:
+    """Count a threshold that was reached."""
+    _crossed.add(1, {"percent": percent})
+
 
 def count_decision(answer: ReserveAnswer) -> None:
     """Count a decision."""

@@ -57,7 +57,7 @@ class GrpcServer:
             self._server,
         )
         usage_grpc.add_UsageServiceServicer_to_server(UsageServicer(authority), self._server)
-        self._health = health.aio.HealthServicer()
+        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

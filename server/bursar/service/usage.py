@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import grpc.aio
 
 from bursar.authority.authority import Authority
@@ -10,7 +12,7 @@ from bursar.pb import usage_service_pb2_grpc as pb_grpc
 from bursar.service.decode import decode_query, decode_question
 from bursar.service.encode import encode_balances, encode_explanation, encode_holds
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class UsageServicer(pb_grpc.UsageServiceServicer):

@@ -1,0 +1,1 @@
+"""The `bursar` command: thin over the gRPC API, like any other client."""
