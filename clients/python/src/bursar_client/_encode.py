@@ -74,7 +74,7 @@ def encode_commit(operation: CommitOperation) -> authority_pb.CommitRequest:
     """Return a commit's message."""
     return authority_pb.CommitRequest(
         reservation_id=operation.reservation_id,
-        usage=_usage(operation.usage),
+        usage=encode_usage(operation.usage),
         target=encode_target(operation.target),
         outcome=_OUTCOMES[Outcome(operation.outcome)],
         partial=operation.sequence > 0,
@@ -103,7 +103,7 @@ def encode_record(operation: RecordOperation) -> authority_pb.RecordRequest:
         request_id=operation.request_id,
         subject=encode_subject(operation.subject),
         target=encode_target(operation.target),
-        usage=_usage(operation.usage),
+        usage=encode_usage(operation.usage),
         outcome=_OUTCOMES[Outcome(operation.outcome)],
         estimated=operation.estimated,
     )
@@ -137,7 +137,12 @@ def _estimate(estimate: Estimate) -> types_pb.Estimate:
     )
 
 
-def _usage(usage: Usage) -> types_pb.Usage:
+def encode_usage(usage: Usage) -> types_pb.Usage:
+    """Return a usage's message.
+
+    Raises:
+        TypeError, ValueError: An amount is not an integer, or not one of 64 bits.
+    """
     return types_pb.Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,

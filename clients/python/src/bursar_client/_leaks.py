@@ -1,0 +1,40 @@
+"""What is said when a process ends, or forgets a client, with settlements undone."""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+import weakref
+
+from bursar_client._settling import Settler, log_unsettled
+
+_open: weakref.WeakSet[Settler] = weakref.WeakSet()
+
+
+def watch(settler: Settler) -> None:
+    """Tell of a client's undone settlements when the process ends before it is closed."""
+    _open.add(settler)
+
+
+def forget(settler: Settler) -> None:
+    """Stop watching a client that was closed."""
+    _open.discard(settler)
+
+
+def report(settler: Settler, owner: str) -> None:
+    """Say which settlements of a client that was not closed are undone."""
+    unsettled = settler.unsettled()
+    for each in unsettled:
+        log_unsettled("settle_forgotten", each)
+    warnings.warn(
+        f"{owner} was not closed; {len(unsettled)} settlements are undone",
+        ResourceWarning,
+        stacklevel=2,
+    )
+
+
+@atexit.register
+def _report_at_exit() -> None:
+    for settler in list(_open):
+        if not settler.idle:
+            report(settler, "a client of Bursar")

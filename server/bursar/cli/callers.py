@@ -1,0 +1,180 @@
+"""Many callers at once that make the calls of a trace through the client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from bursar.cli.recount import Committed
+from bursar.cli.tally import Tally
+from bursar.cli.workload import Call
+from bursar_client import (
+    AsyncClient,
+    BudgetDenied,
+    BursarError,
+    CounterStatus,
+    DeadlineExceeded,
+    Denial,
+    Subject,
+    Unavailable,
+)
+
+RETRY_EVERY_S = 0.2
+RETRY_FOR_S = 60.0
+
+Record = Callable[[str, Committed], None]
+"""Told `attempt` before a commit is sent and `booked` after it was acknowledged."""
+
+
+class CallFailed(Exception):
+    """A caller's own failure before it called the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How calls are made.
+
+    Attributes:
+        concurrency: Callers at once.
+        ttl_s: How long their holds last.
+        call_s: How long a call of the model takes for each output token.
+        run_id: Begins every request id.
+    """
+
+    concurrency: int
+    ttl_s: float
+    call_s: float
+    run_id: str
+
+
+async def run_calls(
+    client: AsyncClient,
+    calls: Iterable[Call],
+    pace: Pace,
+    tally: Tally,
+    record: Record,
+) -> None:
+    """Make the calls and count what happens.
+
+    Args:
+        client: Connected to the server.
+        calls: In the order in which they begin.
+        pace: How.
+        tally: Counts go here.
+        record: Told of each commit, before and after.
+    """
+    waiting: Iterator[Call] = iter(calls)
+
+    async def caller() -> None:
+        for call in waiting:
+            await _make(client, call, pace, tally, record)
+            tally.done += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(pace.concurrency):
+            group.create_task(caller())
+
+
+async def _make(client: AsyncClient, call: Call, pace: Pace, tally: Tally, record: Record) -> None:
+    """Make one call; while the server is away, with the same request id again and again."""
+    deadline = asyncio.get_running_loop().time() + RETRY_FOR_S
+    while True:
+        try:
+            await _attempt(client, call, pace, tally, record)
+            return
+        except BudgetDenied as denied:
+            tally.count_denial(denied.denial)
+            return
+        except CallFailed:
+            tally.released += 1
+            return
+        except (Unavailable, DeadlineExceeded) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                tally.failed[error.reason] += 1
+                return
+            tally.retried += 1
+            await asyncio.sleep(RETRY_EVERY_S)
+        except BursarError as error:
+            tally.failed[error.reason] += 1
+            return
+
+
+async def _attempt(
+    client: AsyncClient, call: Call, pace: Pace, tally: Tally, record: Record
+) -> None:
+    arguments = {
+        "request_id": f"{pace.run_id}-{call.number}",
+        "org": call.subject.org,
+        "team": call.subject.team,
+        "feature": call.subject.feature,
+        "agent": call.subject.agent,
+        "user": call.subject.user,
+        "task": call.subject.task,
+        "labels": call.subject.labels,
+        "model": call.target.model,
+        "provider": call.target.provider,
+        "input_tokens": call.input_tokens,
+        "max_output_tokens": call.max_output_tokens,
+        "accepts": call.accepts,
+        "ttl": timedelta(seconds=pace.ttl_s),
+    }
+    if call.dies:
+        answer = await client.try_reserve(**arguments)
+        if isinstance(answer, Denial):
+            tally.count_denial(answer)
+        else:
+            tally.abandoned += 1
+        return
+    async with client.reserve(**arguments) as reservation:
+        reserve_time = datetime.now(UTC)
+        tally.count_grant(reservation.grant)
+        if call.fails:
+            raise CallFailed
+        reservation.call_started()
+        sent = call.input_tokens
+        if reservation.max_input_tokens is not None:
+            sent = min(sent, reservation.max_input_tokens)
+        answered = min(call.output_tokens, reservation.max_output_tokens)
+        await asyncio.sleep(answered * pace.call_s)
+        committed = Committed(call.subject, reservation.grant.target, sent, answered, reserve_time)
+        record("attempt", committed)
+        settlement = await reservation.commit(input_tokens=sent, output_tokens=answered)
+        tally.commits.append(committed)
+        if not settlement.queued:
+            record("booked", committed)
+
+
+async def read_counters(
+    client: AsyncClient, org: str, subjects: Iterable[Subject]
+) -> list[CounterStatus]:
+    """Return every counter of an org and of some subjects, each once, in the policy's order."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], CounterStatus] = {}
+    for subject in (Subject(org=org), *subjects):
+        async for counter in client.get_balances(subject):
+            found.setdefault((counter.budget, tuple(sorted(counter.partition.items()))), counter)
+    return list(found.values())
+
+
+async def watch_counters(
+    client: AsyncClient,
+    org: str,
+    interval_s: float,
+    show: Callable[[list[CounterStatus]], None],
+) -> None:
+    """Show the org's counters again and again until cancelled."""
+    while True:
+        with suppress(BursarError):
+            show([counter async for counter in client.get_balances(Subject(org=org))])
+        await asyncio.sleep(interval_s)
+
+
+def over_limit(counters: Iterable[CounterStatus]) -> list[CounterStatus]:
+    """Return the enforced counters whose committed and held exceed what they may hold."""
+    return [
+        counter
+        for counter in counters
+        if not counter.unlimited and counter.mode.value == "enforce" and counter.remaining < 0
+    ]
