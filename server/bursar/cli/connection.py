@@ -12,36 +12,44 @@ from rich.console import Console
 from bursar_client import BursarError, Client, Subject
 
 DEFAULT_ADDRESS = "127.0.0.1:4500"
+SUBJECT_LEVELS = ("org", "team", "feature", "agent", "user", "task")
 
 Address = Annotated[
     str,
     typer.Option("--address", envvar="BURSAR_ADDRESS", help="Server to talk to."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Org = Annotated[str, typer.Option(help="Organization.")]
-Level = Annotated[str, typer.Option(help="Level of the subject; empty where absent.")]
-Labels = Annotated[
-    list[str] | None, typer.Option("--label", help="key=value; may be given several times.")
+Who = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SUBJECT...",
+        help="org=NAME, and as needed team=, feature=, agent=, user=, task=, labels.KEY=.",
+    ),
 ]
 
+_LABEL = "labels."
 
-def subject_of(  # noqa: PLR0917 - the levels, in the order of every command
-    org: str, team: str, feature: str, agent: str, user: str, task: str, labels: list[str] | None
-) -> Subject:
-    """Return a subject from options.
+
+def subject_of(parts: list[str]) -> Subject:
+    """Return a subject from `level=value` arguments.
 
     Raises:
-        typer.BadParameter: A label is not key=value.
+        typer.BadParameter: A part is not of that form, or the org is missing.
     """
-    pairs = {}
-    for label in labels or []:
-        key, equals, value = label.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{label!r} is not key=value", param_hint="--label")
-        pairs[key] = value
-    return Subject(
-        org=org, team=team, feature=feature, agent=agent, user=user, task=task, labels=pairs
-    )
+    levels: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if equals and name in SUBJECT_LEVELS:
+            levels[name] = value
+        elif equals and name.startswith(_LABEL):
+            labels[name.removeprefix(_LABEL)] = value
+        else:
+            known = ", ".join((*SUBJECT_LEVELS, "labels.KEY"))
+            raise typer.BadParameter(f"{part!r} is not NAME=VALUE with a NAME of {known}")
+    if not levels.get("org"):
+        raise typer.BadParameter("org=NAME is required")
+    return Subject(**levels, labels=labels)
 
 
 @contextmanager

@@ -13,9 +13,7 @@ from bursar.cli.connection import (
     DEFAULT_ADDRESS,
     Address,
     AsJson,
-    Labels,
-    Level,
-    Org,
+    Who,
     connected,
     subject_of,
 )
@@ -46,16 +44,10 @@ Accepts = Annotated[
 
 def reserve(
     model: str,
-    org: Org,
+    subject: Who,
     input_tokens: Annotated[int, typer.Option(min=0)],
     max_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     min_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    team: Level = "",
-    feature: Level = "",
-    agent: Level = "",
-    user: Level = "",
-    task: Level = "",
-    label: Labels = None,
     provider: str = "",
     accept: Accepts = None,
     ttl_s: Annotated[float, typer.Option(help="How long the hold lasts.")] = 120,
@@ -65,7 +57,7 @@ def reserve(
 ) -> None:
     """Ask whether a call of MODEL may be made, and hold its amounts. Exit code 3 if denied."""
     operation = ReserveOperation(
-        subject=subject_of(org, team, feature, agent, user, task, label),
+        subject=subject_of(subject),
         target=Target(provider=provider, model=model),
         estimate=Estimate(
             input_tokens=input_tokens,

@@ -10,9 +10,7 @@ from bursar.cli.connection import (
     DEFAULT_ADDRESS,
     Address,
     AsJson,
-    Labels,
-    Level,
-    Org,
+    Who,
     connected,
     subject_of,
 )
@@ -23,20 +21,14 @@ HOLDS_SHOWN_MAX = 1_000
 
 
 def balances(
-    org: Org,
-    team: Level = "",
-    feature: Level = "",
-    agent: Level = "",
-    user: Level = "",
-    task: Level = "",
-    label: Labels = None,
+    subject: Who,
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
     """Show what is committed, held and left of every budget that could concern a subject."""
-    subject = subject_of(org, team, feature, agent, user, task, label)
+    who = subject_of(subject)
     with connected(address) as client:
-        counters = list(client.get_balances(subject))
+        counters = list(client.get_balances(who))
     if as_json:
         print_json(counters)
         return
@@ -44,26 +36,20 @@ def balances(
     if not counters:
         console.print("No budget concerns this subject.")
         return
-    console.print(counters_table(f"Budgets of {org}", counters))
+    console.print(counters_table(f"Budgets of {who.org}", counters))
 
 
 def explain(
     model: str,
-    org: Org,
-    team: Level = "",
-    feature: Level = "",
-    agent: Level = "",
-    user: Level = "",
-    task: Level = "",
-    label: Labels = None,
+    subject: Who,
     provider: str = "",
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
     """Show for every budget whether it applies to a call of MODEL, why, and how it stands."""
-    subject = subject_of(org, team, feature, agent, user, task, label)
+    who = subject_of(subject)
     with connected(address) as client:
-        explanation = client.explain(subject, Target(provider=provider, model=model))
+        explanation = client.explain(who, Target(provider=provider, model=model))
     if as_json:
         print_json(explanation)
         return
@@ -106,21 +92,15 @@ def _explanation_cells(budget: BudgetExplanation) -> list[str]:
 
 
 def holds(
-    org: Org,
-    team: Level = "",
-    feature: Level = "",
-    agent: Level = "",
-    user: Level = "",
-    task: Level = "",
-    label: Labels = None,
+    subject: Who,
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
     """Show who holds what, soonest to expire first; at most 1,000."""
-    subject = subject_of(org, team, feature, agent, user, task, label)
+    who = subject_of(subject)
     found: list[Hold] = []
     with connected(address) as client:
-        for hold in client.list_holds(subject):
+        for hold in client.list_holds(who):
             found.append(hold)
             if len(found) == HOLDS_SHOWN_MAX:
                 break
@@ -131,7 +111,7 @@ def holds(
     if not found:
         console.print("Nothing is held.")
         return
-    table = Table(title=f"Open holds of {org}", title_justify="left")
+    table = Table(title=f"Open holds of {who.org}", title_justify="left")
     for name in ("reservation", "subject", "model", "expires", "holds"):
         table.add_column(name, overflow="fold")
     for hold in found:

@@ -74,12 +74,7 @@ class Rates:
     source: Source
 
     def cost_nano_usd(self, usage: Usage, requests: int) -> int:
-        """Return what a usage costs: the exact sum, rounded up once.
-
-        Args:
-            usage: Tokens by class; its own number of requests is not looked at.
-            requests: Calls of the model.
-        """
+        """Return what a usage of that many calls costs: the exact sum, rounded up once."""
         audio = usage.output_audio_tokens
         text = max(usage.output_tokens - audio, 0)
         output = text * self.output_pico_usd + audio * self.output_audio_pico_usd
@@ -98,19 +93,13 @@ class Rates:
     def _input_pico_usd(self, tokens: Usage | Estimate) -> int:
         read, write = tokens.cache_read_tokens, tokens.cache_write_tokens
         fresh = max(tokens.input_tokens - read - write, 0)
-        audio, surcharge = (
-            tokens.input_audio_tokens,
-            self.input_audio_pico_usd - self.input_pico_usd,
-        )
+        audio = tokens.input_audio_tokens
+        surcharge = self.input_audio_pico_usd - self.input_pico_usd
         if surcharge < 0:
             # A discount against text is none on tokens that do not cost what text costs.
             audio = min(audio, fresh)
-        return (
-            fresh * self.input_pico_usd
-            + read * self.cache_read_pico_usd
-            + write * self.cache_write_pico_usd
-            + audio * surcharge
-        )
+        cached = read * self.cache_read_pico_usd + write * self.cache_write_pico_usd
+        return fresh * self.input_pico_usd + cached + audio * surcharge
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +187,9 @@ class _Period:
     constraint: _Constraint | None
 
     def holds(self, now_ms: int) -> bool:
-        now = _EPOCH + timedelta(milliseconds=now_ms)
-        return self.constraint is None or self.constraint.active(now)
+        if self.constraint is None:
+            return True
+        return self.constraint.active(_EPOCH + timedelta(milliseconds=now_ms))
 
     def pick(self, input_tokens: int) -> Rates | None:
         """Return the rates of the highest tier that begins below this input, for all tokens."""
@@ -208,8 +198,6 @@ class _Period:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """All that is known of a target, and the target as it counts."""
-
     target: Target
     periods: tuple[_Period, ...]
     """The first that holds has the price, the last one if none does."""
@@ -219,10 +207,7 @@ class _Entry:
 
 
 class PriceBook:
-    """Prices and limits of models, as one policy sees them.
-
-    Of the policy's rules, the first that matches and says something of an attribute decides it.
-    """
+    """Prices and limits of models; of the rules, the first that says an attribute decides it."""
 
     def __init__(self, overrides: Sequence[ModelRule]) -> None:
         self._rules = tuple(overrides)
@@ -323,13 +308,11 @@ def _listed(provider: str, model: str) -> tuple[tuple[_Period, ...], int | None]
         _, info = _list().find_provider_model(model, None, provider or None, None)
     except LookupError:
         return (), None
-    return _periods(info), info.context_window
-
-
-def _periods(model: types.ModelInfo) -> tuple[_Period, ...]:
-    if isinstance(model.prices, types.ModelPrice):
-        return (_period(model.prices, None),)
-    return tuple(_period(each.prices, each.constraint) for each in reversed(model.prices))
+    prices = info.prices
+    if isinstance(prices, types.ModelPrice):
+        prices = [types.ConditionalPrice(prices=prices)]
+    periods = tuple(_period(each.prices, each.constraint) for each in reversed(prices))
+    return periods, info.context_window
 
 
 def _period(price: types.ModelPrice, constraint: _Constraint | None) -> _Period:

@@ -87,7 +87,7 @@ class Store:
         )
         # Answers are bytes throughout; redis-py's types say bytes or text.
         self._redis: Any = redis.Redis.from_pool(pool)
-        self._execute = self._redis.execute_command
+        self._execute: Any = self._redis.execute_command
         self._timeout_s = timeout_s
 
     async def close(self) -> None:

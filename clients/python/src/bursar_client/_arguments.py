@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from bursar_client._encode import encode_usage
 from bursar_client._operations import RecordOperation, ReserveOperation
 from bursar_client._values import Degradation, Estimate, Outcome, Priority, Subject, Target, Usage
+
+Value = TypeVar("Value", Subject, Target, Estimate, Usage)
 
 # Required and optional keys are split by `total`: Required[] is not seen at run time in modules
 # whose annotations are not evaluated.
@@ -188,16 +190,16 @@ def settling_of(
         # Another model may well be another provider's: the server then looks it up.
         provider = granted.provider if model == granted.model else ""
     outcome = Outcome(arguments.get("outcome", Outcome.SUCCEEDED))
-    usage: Usage = _picked(Usage, arguments)
+    usage = _picked(Usage, arguments)
     # What cannot be sent must be found before the reservation counts as settled.
     encode_usage(usage)
     return usage, Target(model, provider), outcome, arguments.get("estimated", False)
 
 
-def _picked(kind: type[Any], arguments: Mapping[str, Any]) -> Any:
+def _picked(kind: type[Value], arguments: Mapping[str, Any]) -> Value:
     # What is None is as if it was not given.
-    names = kind.__slots__
-    return kind(**{name: arguments[name] for name in names if arguments.get(name) is not None})
+    names = [name for name in arguments if name in kind.__slots__]
+    return kind(**{name: arguments[name] for name in names if arguments[name] is not None})
 
 
 def _check(kind: type[Any], arguments: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ class AsyncTransport:
         """Close the channel; calls under way are cancelled."""
         self._closed = True
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(None)
 
     def _open(self) -> None:
         # Not before the first call: a channel belongs to the event loop that it is made in.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Awaitable, Callable
 
+from bursar_client._errors import BursarError
 from bursar_client._settling import Settler
 from bursar_client._steps import Effect, Result, Steps, abandon, run_async
 
@@ -16,10 +18,12 @@ class AsyncWorker:
     def __init__(self, settler: Settler, perform: Callable[[Effect], Awaitable[object]]) -> None:
         self._settler = settler
         self._perform = perform
-        self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[object]] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
+        # True from when the event loop cancels what nobody else may cancel: it is about to end.
+        self._ending = False
 
     async def run(self, steps: Steps[Result]) -> Result:
         """Carry out steps that end with their caller."""
@@ -33,38 +37,95 @@ class AsyncWorker:
             order: What they wait for: steps of one reservation go one after another.
         """
         self._loop = asyncio.get_running_loop()
+        self._ending = False
         task = self._loop.create_task(self._run_in_order(steps, order))
         self._settling.add(task)
-        task.add_done_callback(self._settled)
+        task.add_done_callback(lambda ended: self._settled(ended, steps))
         return await asyncio.shield(task)
 
     def wake(self) -> None:
         """Look at the backlog anew, and start where nobody does; from any thread."""
         try:
-            loop = asyncio.get_running_loop()
+            running = asyncio.get_running_loop()
         except RuntimeError:
-            loop = None
-        if self._loop is None or loop is self._loop:
-            self._loop = loop
+            running = None
+        if running is not None and self._loop in (None, running):
+            self._loop = running
             self._wake()
-        elif not self._loop.is_closed():
+        elif self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until nothing is under way, at most timeout_s."""
         self._loop = asyncio.get_running_loop()
+        self._ending = False
         self._settler.closing = True
         self._settler.hurry()
         self._wake()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._settling or not self._settler.idle:
-                    await asyncio.sleep(0)
                     await self._wait()
 
     async def stop(self) -> None:
         """End every task, after the settler was ended."""
-        tasks = [*self._settling, *([self._drain] if self._drain is not None else [])]
+        self._ending = True
+        tasks: list[asyncio.Task[object]] = list(self._settling)
+        if self._drain is not None:
+            tasks.append(self._drain)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run_in_order(self, steps: Steps[Result], order: asyncio.Lock) -> Result:
+        async with order:
+            return await run_async(steps, self._perform_to_the_end)
+
+    async def _perform_to_the_end(self, effect: Effect) -> object:
+        try:
+            return await self._perform(effect)
+        except asyncio.CancelledError:
+            self._ending = True
+            raise
+
+    def _settled(self, task: asyncio.Task[Result], steps: Steps[Result]) -> None:
+        self._settling.discard(task)
+        if not task.cancelled():
+            # Read, so that nobody complains where the caller was cancelled before.
+            task.exception()
+        elif inspect.getgeneratorstate(steps) == inspect.GEN_CREATED:
+            self._ending = True
+            with contextlib.suppress(BursarError):
+                abandon(steps, asyncio.CancelledError())
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+        idle = not len(self._settler.backlog) or self._settler.closed
+        if self._drain is None and self._loop is not None and not idle and not self._ending:
+            self._drain = self._loop.create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while not self._settler.closed:
+                await run_async(self._settler.drain(), self._perform_to_the_end)
+                wait_s = self._settler.wait_s()
+                if wait_s is None:
+                    return
+                if wait_s > 0:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await self._wait()
+        finally:
+            self._drain = None
+
+    async def _wait(self) -> None:
+        """Wait for the next call of wake."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)

@@ -128,9 +128,7 @@ def holds_page(
 
 def explain(subject: Subject, target: Target, settings: Settings) -> Steps[Explanation]:
     """Ask which budgets apply, why, and how they stand."""
-    request = usage_pb.ExplainRequest(
-        subject=encode_subject(subject), target=encode_target(target)
-    )
+    request = usage_pb.ExplainRequest(subject=encode_subject(subject), target=encode_target(target))
     answer = yield from call(EXPLAIN, request, settings.call_timeout_s)
     return decode_explain(answer)
 

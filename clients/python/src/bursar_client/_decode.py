@@ -1,4 +1,4 @@
-"""From the wire to values. What a newer server may send and this client does not know is UNKNOWN."""
+"""From the wire to values. Enum values that this client does not know become UNKNOWN."""
 
 from __future__ import annotations
 
@@ -164,7 +164,9 @@ def decode_counter(message: types_pb.CounterStatus) -> CounterStatus:
         remaining=message.remaining,
         ceiling=message.ceiling,
         window_start_time=(
-            decode_time(message.window_start_time) if message.HasField("window_start_time") else None
+            decode_time(message.window_start_time)
+            if message.HasField("window_start_time")
+            else None
         ),
         window_end_time=(
             decode_time(message.window_end_time) if message.HasField("window_end_time") else None
@@ -193,7 +195,7 @@ def decode_directive(message: types_pb.Directive) -> Directive:
     """Return a directive; fields that were not sent are None."""
 
     def given(name: str) -> bool:
-        return message.HasField(name)  # type: ignore[arg-type]
+        return message.HasField(name)
 
     switch = message.switch_model
     return Directive(
@@ -250,9 +252,7 @@ def _denial(
         binding=decode_counter(message.binding) if message.HasField("binding") else None,
         affordable_output_tokens=message.affordable_output_tokens,
         affordable_input_tokens=(
-            message.affordable_input_tokens
-            if message.HasField("affordable_input_tokens")
-            else None
+            message.affordable_input_tokens if message.HasField("affordable_input_tokens") else None
         ),
         retry_after=(
             decode_duration(message.retry_after) if message.HasField("retry_after") else None

@@ -18,11 +18,10 @@ from bursar_client._values import Degradation, Estimate, Outcome, Priority, Subj
 from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 from bursar_client.pb import types_pb2 as types_pb
 
-_PRIORITIES = {each: types_pb.Priority.Value(f"PRIORITY_{each.name}") for each in Priority}
-_DEGRADATIONS = {
-    each: types_pb.Degradation.Value(f"DEGRADATION_{each.name}") for each in Degradation
-}
-_OUTCOMES = {each: types_pb.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
+# By name, which is how the generated types take an enum that is not a literal.
+_PRIORITIES = {each: f"PRIORITY_{each.name}" for each in Priority}
+_DEGRADATIONS = {each: f"DEGRADATION_{each.name}" for each in Degradation}
+_OUTCOMES = {each: f"OUTCOME_{each.name}" for each in Outcome}
 
 
 def encode_subject(subject: Subject) -> types_pb.Subject:

@@ -1,22 +1,22 @@
 """The errors that a client raises.
 
-    BursarError
-    ├── BudgetDenied             a budget does not allow the call
-    ├── InvalidRequest           a field is wrong, or a list is too long
-    │   └── RequestIdReused      same request_id, other content
-    ├── ReservationNotFound      never made, or ended long ago
-    ├── ReservationExpired       too late to extend it
-    ├── AlreadySettled           committed or released before
-    ├── SequenceMismatch         a partial commit out of order
-    ├── PermissionDenied         unknown org, or not allowed to act for it
-    ├── RetryableError           the same call may succeed later
-    │   ├── Unavailable          no server, or it cannot decide right now
-    │   ├── Overloaded           the server has too much work
-    │   ├── DeadlineExceeded     no answer in time; the outcome is unknown
-    │   └── ConcurrentChange     the hold was changed by others each time
-    ├── InternalError            a fault of the server
-    ├── SettleBacklogFull        a settlement found no room to wait in
-    └── UnsettledError           the client was closed with settlements undone
+BursarError
+├── BudgetDenied             a budget does not allow the call
+├── InvalidRequest           a field is wrong, or a list is too long
+│   └── RequestIdReused      same request_id, other content
+├── ReservationNotFound      never made, or ended long ago
+├── ReservationExpired       too late to extend it
+├── AlreadySettled           committed or released before
+├── SequenceMismatch         a partial commit out of order
+├── PermissionDenied         unknown org, or not allowed to act for it
+├── RetryableError           the same call may succeed later
+│   ├── Unavailable          no server, or it cannot decide right now
+│   ├── Overloaded           the server has too much work
+│   ├── DeadlineExceeded     no answer in time; the outcome is unknown
+│   └── ConcurrentChange     the hold was changed by others each time
+├── InternalError            a fault of the server
+├── SettleBacklogFull        a settlement found no room to wait in
+└── UnsettledError           the client was closed with settlements undone
 """
 
 from __future__ import annotations

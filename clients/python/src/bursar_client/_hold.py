@@ -163,5 +163,3 @@ class HoldSteps:
             # The caller may correct it; until then the reservation is as it was.
             self._lifecycle.refused(operation)
             raise
-
-

@@ -2,14 +2,14 @@
 
 What is done at the end of the block, unless it was settled before:
 
-| The block ends              | call_started() | commit_partial() since | What is sent               |
-|-----------------------------|----------------|------------------------|----------------------------|
-| normally                    | no             | -                      | release                    |
-| normally                    | yes            | no                     | commit: the whole estimate |
-| normally                    | yes            | yes                    | commit: nothing more       |
-| by an exception             | no             | -                      | release                    |
-| by an exception             | yes            | either                 | commit: FAILED             |
-| cancelled or closed         | yes            | either                 | commit: CANCELLED          |
+| The block ends      | call_started() | commit_partial() | What is sent               |
+|---------------------|----------------|------------------|----------------------------|
+| normally            | no             | -                | release                    |
+| normally            | yes            | no               | commit: the whole estimate |
+| normally            | yes            | yes              | commit: nothing more       |
+| by an exception     | no             | -                | release                    |
+| by an exception     | yes            | either           | commit: FAILED             |
+| cancelled or closed | yes            | either           | commit: CANCELLED          |
 
 The last two book the estimated input and the output told by `saw_output()`, less what partial
 commits have booked of them. Commits of guessed amounts are flagged as estimated.
@@ -114,9 +114,7 @@ class Lifecycle:
         attempt.input_tokens_told += usage.input_tokens
         attempt.output_tokens_told += usage.output_tokens
         attempt.requests_told += usage.requests or 0
-        return replace(
-            self._commit(usage, target, outcome, estimated), sequence=self._sequence
-        )
+        return replace(self._commit(usage, target, outcome, estimated), sequence=self._sequence)
 
     def refused(self, operation: CommitOperation | ReleaseOperation) -> None:
         """Take back an operation that the server found faulty: nothing was booked."""

@@ -31,10 +31,10 @@ from bursar_client._errors import BudgetDenied, Unsettled, UnsettledError
 from bursar_client._explanation import Explanation
 from bursar_client._hold import HoldSteps
 from bursar_client._lifecycle import Lifecycle
-from bursar_client._operations import Operation, new_request_id
+from bursar_client._operations import Operation, ReserveOperation, new_request_id
 from bursar_client._settings import Settings
 from bursar_client._settling import Settler, SettleStats
-from bursar_client._steps import run_sync
+from bursar_client._steps import Result, Steps, run_sync
 from bursar_client._sync_reservation import Reservation
 from bursar_client._sync_transport import SyncTransport
 from bursar_client._sync_worker import SyncWorker
@@ -201,7 +201,7 @@ class Client:
         if settler is not None and not settler.closed:
             _leaks.report(settler, "a bursar_client.Client")
 
-    def _reserve(self, operation: _calls.ReserveOperation) -> Reservation | Denial:
+    def _reserve(self, operation: ReserveOperation) -> Reservation | Denial:
         decision = self._run(_calls.reserve(operation, self._settings))
         if isinstance(decision, Denial):
             return decision
@@ -209,7 +209,7 @@ class Client:
         steps = HoldSteps(lifecycle, self._settler, self._settings)
         return Reservation(lifecycle, steps, self._transport.perform)
 
-    def _run(self, steps: _calls.Steps[_calls.Item]) -> _calls.Item:
+    def _run(self, steps: Steps[Result]) -> Result:
         return run_sync(steps, self._transport.perform)
 
 

@@ -46,7 +46,7 @@ class SyncWorker:
         """Wait for the thread to end, after the settler was ended and the channel closed."""
         self.wake()
         thread = self._thread
-        if thread is not None:
+        if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _work(self) -> None:
