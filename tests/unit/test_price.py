@@ -10,7 +10,6 @@ from fractions import Fraction
 
 import genai_prices
 import pytest
-from _pytest.mark import ParameterSet
 from genai_prices import types
 from genai_prices.data import providers
 from hypothesis import assume, given, settings
@@ -83,7 +82,7 @@ SAMPLES = {
 }
 
 
-def rows(listed: list[Listed]) -> list[ParameterSet]:
+def rows(listed: list[Listed]) -> list[object]:
     return [pytest.param(*each, id=f"{each[0]}/{each[1]}") for each in listed]
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from bursar.cli.connection import levels
 from bursar.cli.recount import Committed
 from bursar.cli.tally import Tally
 from bursar.cli.workload import Call
@@ -105,15 +107,9 @@ async def _make(client: AsyncClient, call: Call, pace: Pace, tally: Tally, recor
 async def _attempt(
     client: AsyncClient, call: Call, pace: Pace, tally: Tally, record: Record
 ) -> None:
-    arguments = {
+    arguments: dict[str, Any] = {
+        **levels(call.subject),
         "request_id": f"{pace.run_id}-{call.number}",
-        "org": call.subject.org,
-        "team": call.subject.team,
-        "feature": call.subject.feature,
-        "agent": call.subject.agent,
-        "user": call.subject.user,
-        "task": call.subject.task,
-        "labels": call.subject.labels,
         "model": call.target.model,
         "provider": call.target.provider,
         "input_tokens": call.input_tokens,
@@ -153,7 +149,7 @@ async def read_counters(
     """Return every counter of an org and of some subjects, each once, in the policy's order."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], CounterStatus] = {}
     for subject in (Subject(org=org), *subjects):
-        async for counter in client.get_balances(subject):
+        async for counter in client.get_balances(**levels(subject)):
             found.setdefault((counter.budget, tuple(sorted(counter.partition.items()))), counter)
     return list(found.values())
 
@@ -167,7 +163,7 @@ async def watch_counters(
     """Show the org's counters again and again until cancelled."""
     while True:
         with suppress(BursarError):
-            show([counter async for counter in client.get_balances(Subject(org=org))])
+            show([counter async for counter in client.get_balances(org=org)])
         await asyncio.sleep(interval_s)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,6 +50,19 @@ def subject_of(parts: list[str]) -> Subject:
     if not levels.get("org"):
         raise typer.BadParameter("org=NAME is required")
     return Subject(**levels, labels=labels)
+
+
+def levels(subject: Subject) -> dict[str, Any]:
+    """Return a subject as the keyword arguments of the client's calls."""
+    return {
+        "org": subject.org,
+        "team": subject.team,
+        "feature": subject.feature,
+        "agent": subject.agent,
+        "user": subject.user,
+        "task": subject.task,
+        "labels": subject.labels,
+    }
 
 
 @contextmanager

@@ -200,7 +200,7 @@ async def _run(
                 keeper.cancel()
             subjects = {str(call.subject): call.subject for call in todo}
             counters = await read_counters(client, org, subjects.values())
-            open_holds = [hold async for hold in client.list_holds(Subject(org=org))]
+            open_holds = [hold async for hold in client.list_holds(org=org)]
     finally:
         log.close()
         await asyncio.to_thread(server.stop)
@@ -223,7 +223,7 @@ async def _wait_for_expiry(client: AsyncClient, org: str, note: Callable[[str], 
     deadline = time.monotonic() + HOLD_TTL_S + START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
-            count = len([hold async for hold in client.list_holds(Subject(org=org))])
+            count = len([hold async for hold in client.list_holds(org=org)])
         except BursarError:
             count = -1
         if count == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def reserve(
         ),
         ttl=timedelta(seconds=ttl_s),
         accepts=tuple(accept or ()),
-        **({"request_id": request_id} if request_id else {}),
+        request_id=request_id or str(uuid.uuid4()),
     )
     answer = _carry_out(address, operation)
     if as_json:

@@ -10,14 +10,20 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 
-from rich.console import Group
-from rich.progress_bar import ProgressBar
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from bursar_client import CounterStatus, Meter
 
-BAR_CELLS = 24
+BAR_CELLS = 10
+_UNITS = {
+    Meter.TOTAL_TOKENS: "tokens",
+    Meter.INPUT_TOKENS: "input",
+    Meter.OUTPUT_TOKENS: "output",
+    Meter.REQUESTS: "calls",
+    Meter.CONCURRENCY: "open",
+}
 _WARN_PERCENT, _FULL_PERCENT = 80, 100
 
 
@@ -54,13 +60,7 @@ def amount_text(amount: int, meter: Meter, custom_meter: str = "") -> str:
     if meter is Meter.COST:
         dollars = Decimal(amount) / 1_000_000_000
         return f"${dollars:,.2f}" if abs(dollars) >= 1 or amount == 0 else f"${dollars:.4f}"
-    unit = {
-        Meter.TOTAL_TOKENS: "tokens",
-        Meter.INPUT_TOKENS: "input tokens",
-        Meter.OUTPUT_TOKENS: "output tokens",
-        Meter.REQUESTS: "requests",
-        Meter.CONCURRENCY: "open",
-    }.get(meter, custom_meter)
+    unit = _UNITS.get(meter, custom_meter)
     return f"{amount:,} {unit}"
 
 
@@ -78,38 +78,40 @@ def used_percent(status: CounterStatus) -> int:
     return (status.committed + status.held) * 100 // limit if limit > 0 else _FULL_PERCENT
 
 
-def bar(status: CounterStatus) -> Group | Text:
-    """Return a bar of what is committed and held of a limit."""
+def bar(status: CounterStatus) -> Text:
+    """Return a bar: what is committed in full colour, what is held behind it in dim."""
     if status.unlimited:
         return Text("unlimited", style="dim")
+    limit = max(status.limit + status.credit, 1)
+    committed = min(status.committed * BAR_CELLS // limit, BAR_CELLS)
+    used = min((status.committed + status.held) * BAR_CELLS // limit, BAR_CELLS)
     percent = used_percent(status)
     style = "green"
     if percent >= _FULL_PERCENT:
         style = "red"
     elif percent >= _WARN_PERCENT:
         style = "yellow"
-    return Group(
-        ProgressBar(total=100, completed=min(percent, 100), width=BAR_CELLS, complete_style=style)
+    return Text.assemble(
+        ("█" * committed, style),
+        ("▒" * (used - committed), style),
+        ("·" * (BAR_CELLS - used), "dim"),
     )
 
 
 def counters_table(title: str, counters: Iterable[CounterStatus]) -> Table:
     """Return a table of counters with bars."""
-    table = Table(title=title, title_justify="left", expand=False)
-    table.add_column("budget", overflow="fold")
-    table.add_column("used", width=BAR_CELLS)
-    table.add_column("%", justify="right")
-    for name in ("committed", "held", "limit", "remaining"):
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("budget", overflow="fold", min_width=19)
+    table.add_column("used", min_width=BAR_CELLS, no_wrap=True)
+    for name in ("%", "committed", "held", "limit"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("resets", no_wrap=True)
     for status in counters:
-        table.add_row(*counter_cells(status))
+        table.add_row(*_counter_cells(status))
     return table
 
 
-def counter_cells(status: CounterStatus) -> list[Group | Text | str]:
-    """Return the cells of a counter's row in `counters_table`."""
-
+def _counter_cells(status: CounterStatus) -> list[Text | str]:
     def text(amount: int) -> str:
         return amount_text(amount, status.meter, status.custom_meter)
 
@@ -120,7 +122,13 @@ def counter_cells(status: CounterStatus) -> list[Group | Text | str]:
         "" if status.unlimited else f"{used_percent(status)}",
         text(status.committed),
         text(status.held),
-        "unlimited" if status.unlimited else text(status.limit),
-        "" if status.unlimited else text(status.remaining),
-        end.astimezone().strftime("%Y-%m-%d %H:%M") if end else "",
+        "" if status.unlimited else text(status.limit),
+        _reset_text(end) if end else "",
     ]
+
+
+def _reset_text(end: datetime) -> str:
+    """Return when a window ends: the time where that is today, else the date."""
+    local = end.astimezone()
+    today = datetime.now().astimezone().date()
+    return local.strftime("%H:%M") if local.date() == today else local.strftime("%b %d")

@@ -20,7 +20,7 @@ from bursar.cli.render import print_json
 from bursar.cli.summary import print_summary
 from bursar.cli.tally import Tally
 from bursar.cli.workload import Call, WorkloadError, calls, load_trace, load_workload
-from bursar_client import AsyncClient, BursarError, CounterStatus, Subject
+from bursar_client import AsyncClient, BursarError, CounterStatus
 
 WATCH_INTERVAL_S = 0.25
 
@@ -87,7 +87,7 @@ async def _replay(
             with suppress(asyncio.CancelledError):
                 await watcher
         counters = await read_counters(client, org, subjects)
-        open_holds = len([hold async for hold in client.list_holds(Subject(org=org))])
+        open_holds = len([hold async for hold in client.list_holds(org=org)])
     mismatches = (
         Recount(policy).mismatches(tally.commits, before, counters) if policy is not None else []
     )

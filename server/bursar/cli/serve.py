@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -43,7 +43,7 @@ def serve(
     variable of the environment: see docs/reference/settings.md. Options win over variables.
     """
     errors = Console(stderr=True)
-    given = {"policy_files": policy, "listen_address": listen, "data_dir": data_dir}
+    given: dict[str, Any] = {"policy_files": policy, "listen_address": listen, "data_dir": data_dir}
     lines = unknown_variables(os.environ)
     try:
         settings = Settings(**{name: value for name, value in given.items() if value})

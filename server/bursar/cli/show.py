@@ -12,10 +12,11 @@ from bursar.cli.connection import (
     AsJson,
     Who,
     connected,
+    levels,
     subject_of,
 )
 from bursar.cli.render import amount_text, counters_table, print_json
-from bursar_client import BudgetExplanation, Hold, Target
+from bursar_client import BudgetExplanation, Hold
 
 HOLDS_SHOWN_MAX = 1_000
 
@@ -28,7 +29,7 @@ def balances(
     """Show what is committed, held and left of every budget that could concern a subject."""
     who = subject_of(subject)
     with connected(address) as client:
-        counters = list(client.get_balances(who))
+        counters = list(client.get_balances(**levels(who)))
     if as_json:
         print_json(counters)
         return
@@ -49,7 +50,7 @@ def explain(
     """Show for every budget whether it applies to a call of MODEL, why, and how it stands."""
     who = subject_of(subject)
     with connected(address) as client:
-        explanation = client.explain(who, Target(provider=provider, model=model))
+        explanation = client.explain(**levels(who), model=model, provider=provider)
     if as_json:
         print_json(explanation)
         return
@@ -100,7 +101,7 @@ def holds(
     who = subject_of(subject)
     found: list[Hold] = []
     with connected(address) as client:
-        for hold in client.list_holds(who):
+        for hold in client.list_holds(**levels(who)):
             found.append(hold)
             if len(found) == HOLDS_SHOWN_MAX:
                 break

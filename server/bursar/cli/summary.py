@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -45,7 +46,7 @@ def print_summary(
     if tally.messages:
         console.print("What users were told:", style="bold")
         for budget, message in tally.messages.items():
-            console.print(f"  {budget}: {message}", highlight=False, markup=False)
+            console.print(f"  {budget}: {message}", highlight=False, markup=False, soft_wrap=True)
     if tally.retried or restarts:
         console.print(
             f"The server was started again {restarts} times; callers repeated {tally.retried} "
@@ -56,7 +57,7 @@ def print_summary(
 
 
 def _decision_table(tally: Tally) -> Table:
-    table = Table(title="Decisions", title_justify="left")
+    table = Table(title="Decisions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("decision")
     table.add_column("how or why", overflow="fold")
     table.add_column("calls", justify="right")
@@ -77,10 +78,15 @@ def _decision_table(tally: Tally) -> Table:
 
 
 def _spend_table(commits: Sequence[Committed]) -> Table:
-    table = Table(title="Spent, by level", title_justify="left")
+    table = Table(
+        title="Spent, by level (calls, tokens, dollars)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for name in ("level", "who"):
-        table.add_column(name)
-    for name in ("calls", "input tokens", "output tokens", "dollars"):
+        table.add_column(name, no_wrap=True)
+    for name in ("calls", "input", "output", "dollars"):
         table.add_column(name, justify="right")
     levels: dict[str, Callable[[Committed], str]] = {
         "organization": lambda commit: commit.subject.org,
@@ -100,7 +106,8 @@ def _spend_table(commits: Sequence[Committed]) -> Table:
             table.add_row(level, name, *_amounts(group))
         rest = [commit for _, group in spenders[_SPENDERS_SHOWN:] for commit in group]
         if rest:
-            others = f"{len(spenders) - _SPENDERS_SHOWN} others"
+            count = len(spenders) - _SPENDERS_SHOWN
+            others = f"{count} other{'s' if count > 1 else ''}"
             table.add_row(level, f"[dim]{others}[/]", *_amounts(rest))
     return table
 

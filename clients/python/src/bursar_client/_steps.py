@@ -20,7 +20,7 @@ Answer = TypeVar("Answer", bound=Message)
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # A generic class with slots cannot be made in Python 3.11.
 class Method(Generic[Request, Answer]):
     """One call of the contract."""
 
