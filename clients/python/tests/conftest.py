@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from flavours import connect
+from flavours import AnyClient, MakeClient, connect
 from scripted_server import ScriptedServer
 
 from bursar_client import UnsettledError
@@ -27,11 +26,11 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture
-async def make(server: ScriptedServer, flavour: str) -> AsyncIterator[Callable[..., Any]]:
+async def make(server: ScriptedServer, flavour: str) -> AsyncIterator[MakeClient]:
     """Makes clients of the flavour under test, closed at the end of the test."""
-    made: list[Any] = []
+    made: list[AnyClient] = []
 
-    def make_client(**options: Any) -> Any:
+    def make_client(**options: AnyClient) -> AnyClient:
         made.append(connect(flavour, server.address, **options))
         return made[-1]
 
@@ -42,5 +41,5 @@ async def make(server: ScriptedServer, flavour: str) -> AsyncIterator[Callable[.
 
 
 @pytest_asyncio.fixture
-async def client(make: Callable[..., Any]) -> Any:
+async def client(make: MakeClient) -> AnyClient:
     return make()

@@ -6,9 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from bursar_client import AsyncClient, Client, Reservation, Settings
+
+AnyClient: TypeAlias = Any
+"""A client or reservation of either flavour: they share no type, only their names."""
+
+MakeClient: TypeAlias = Callable[..., AnyClient]
 
 POLL_S = 0.005
 WAIT_S = 10.0
@@ -44,10 +49,10 @@ class FakeTime:
 
 
 class _AsyncBlock:
-    def __init__(self, block: Any) -> None:
+    def __init__(self, block: AnyClient) -> None:
         self._block = block
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> AnyClient:
         return _adapted(await asyncio.to_thread(self._block.__enter__))
 
     async def __aexit__(
@@ -65,10 +70,10 @@ class Threaded:
     _PLAIN = frozenset({"call_started", "saw_output", "settle_stats"})
     _PAGED = frozenset({"get_balances", "list_holds"})
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: AnyClient) -> None:
         self.inner = inner
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> AnyClient:
         value = getattr(self.inner, name)
         if not callable(value) or name in self._PLAIN:
             return value
@@ -77,19 +82,19 @@ class Threaded:
         if name in self._PAGED:
             return lambda **arguments: _listed(value, arguments)
 
-        async def call(*args: Any, **kwargs: Any) -> Any:
+        async def call(*args: AnyClient, **kwargs: AnyClient) -> AnyClient:
             return _adapted(await asyncio.to_thread(value, *args, **kwargs))
 
         return call
 
-    async def __aenter__(self) -> Any:
+    async def __aenter__(self) -> AnyClient:
         return _adapted(await asyncio.to_thread(self.inner.__enter__))
 
-    async def __aexit__(self, *raised: Any) -> None:
+    async def __aexit__(self, *raised: AnyClient) -> None:
         await asyncio.to_thread(self.inner.__exit__, *raised)
 
 
-def _adapted(value: Any) -> Any:
+def _adapted(value: AnyClient) -> AnyClient:
     return Threaded(value) if isinstance(value, Reservation | Client) else value
 
 
@@ -98,7 +103,9 @@ async def _listed(read: Callable[..., Any], arguments: dict[str, Any]) -> AsyncI
         yield item
 
 
-def connect(flavour: str, address: str, fake: FakeTime | None = None, **options: Any) -> Any:
+def connect(
+    flavour: str, address: str, fake: FakeTime | None = None, **options: AnyClient
+) -> AnyClient:
     """Return a client of a flavour, with FAST settings unless given others."""
     options.setdefault("settings", FAST)
     if fake is not None:

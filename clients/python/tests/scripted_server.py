@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -21,6 +21,9 @@ from bursar_client.pb import error_reason_pb2
 from bursar_client.pb import types_pb2 as types_pb
 from bursar_client.pb import usage_service_pb2 as usage_pb
 from bursar_client.pb import usage_service_pb2_grpc as usage_grpc
+
+Message: TypeAlias = Any
+"""Generated messages and gRPC's contexts: what a handler takes and gives depends on its method."""
 
 DEFAULT_MAX_OUTPUT_TOKENS = 1_000
 
@@ -160,37 +163,37 @@ class ScriptedServer(
         (booking,) = self.reservations.values()
         return booking
 
-    def Reserve(self, request: Any, context: Any) -> Any:
+    def Reserve(self, request: Message, context: Message) -> Message:
         return self._serve("Reserve", request, context)
 
-    def Commit(self, request: Any, context: Any) -> Any:
+    def Commit(self, request: Message, context: Message) -> Message:
         return self._serve("Commit", request, context)
 
-    def Release(self, request: Any, context: Any) -> Any:
+    def Release(self, request: Message, context: Message) -> Message:
         return self._serve("Release", request, context)
 
-    def Extend(self, request: Any, context: Any) -> Any:
+    def Extend(self, request: Message, context: Message) -> Message:
         return self._serve("Extend", request, context)
 
-    def Record(self, request: Any, context: Any) -> Any:
+    def Record(self, request: Message, context: Message) -> Message:
         return self._serve("Record", request, context)
 
-    def Check(self, request: Any, context: Any) -> Any:
+    def Check(self, request: Message, context: Message) -> Message:
         return self._serve("Check", request, context)
 
-    def Batch(self, request: Any, context: Any) -> Any:
+    def Batch(self, request: Message, context: Message) -> Message:
         return self._serve("Batch", request, context)
 
-    def GetBalances(self, request: Any, context: Any) -> Any:
+    def GetBalances(self, request: Message, context: Message) -> Message:
         return self._serve("GetBalances", request, context)
 
-    def Explain(self, request: Any, context: Any) -> Any:
+    def Explain(self, request: Message, context: Message) -> Message:
         return self._serve("Explain", request, context)
 
-    def ListHolds(self, request: Any, context: Any) -> Any:
+    def ListHolds(self, request: Message, context: Message) -> Message:
         return self._serve("ListHolds", request, context)
 
-    def _serve(self, name: str, request: Any, context: Any) -> Any:
+    def _serve(self, name: str, request: Message, context: Message) -> Message:
         with self._lock:
             self.calls.append((name, request))
             scripted = self.script[name].popleft() if self.script[name] else None
@@ -209,7 +212,7 @@ class ScriptedServer(
             context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
         return answer
 
-    def _reserve(self, request: Any) -> Any:
+    def _reserve(self, request: Message) -> Message:
         content = request.SerializeToString(deterministic=True)
         if request.request_id in self._answers:
             known, answer = self._answers[request.request_id]
@@ -222,7 +225,7 @@ class ScriptedServer(
             self.reservations[answer.reservation_id] = Booking(request)
         return answer
 
-    def _commit(self, request: Any) -> Any:
+    def _commit(self, request: Message) -> Message:
         booking = self._booking(request.reservation_id)
         if request.partial:
             if booking.partials.get(request.sequence) != request:
@@ -251,7 +254,7 @@ class ScriptedServer(
             ],
         )
 
-    def _release(self, request: Any) -> Any:
+    def _release(self, request: Message) -> Message:
         booking = self._booking(request.reservation_id)
         if booking.settled_by != request:
             self._require(booking, "OPEN")
@@ -260,7 +263,7 @@ class ScriptedServer(
             reservation_id=request.reservation_id, state="HOLD_STATE_RELEASED"
         )
 
-    def _extend(self, request: Any) -> Any:
+    def _extend(self, request: Message) -> Message:
         booking = self._booking(request.reservation_id)
         self._require(booking, "OPEN")
         return authority_pb.ExtendResponse(
@@ -269,13 +272,13 @@ class ScriptedServer(
             max_output_tokens=request.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
         )
 
-    def _record(self, request: Any) -> Any:
+    def _record(self, request: Message) -> Message:
         known = self.records.setdefault(request.request_id, Booking(request, "COMMITTED", 0))
         if known.request != request:
             raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
         return authority_pb.RecordResponse(reservation_id=f"acme/{request.request_id}")
 
-    def _check(self, request: Any) -> Any:
+    def _check(self, request: Message) -> Message:
         reserve = authority_pb.ReserveRequest(
             subject=request.subject, target=request.target, estimate=request.estimate
         )
@@ -283,7 +286,7 @@ class ScriptedServer(
         answer.ClearField("reservation_id")
         return authority_pb.CheckResponse(decision=answer)
 
-    def _batch(self, request: Any) -> Any:
+    def _batch(self, request: Message) -> Message:
         results = []
         for operation in request.operations:
             name = operation.WhichOneof("operation")
@@ -298,15 +301,15 @@ class ScriptedServer(
                 results.append(authority_pb.OperationResult(**{name: answer}))
         return authority_pb.BatchResponse(results=results)
 
-    def _getbalances(self, request: Any) -> Any:
+    def _getbalances(self, request: Message) -> Message:
         page, token = _page(self.counters, request)
         return usage_pb.GetBalancesResponse(counters=page, next_page_token=token)
 
-    def _listholds(self, request: Any) -> Any:
+    def _listholds(self, request: Message) -> Message:
         page, token = _page(self.holds, request)
         return usage_pb.ListHoldsResponse(holds=page, next_page_token=token)
 
-    def _explain(self, request: Any) -> Any:
+    def _explain(self, request: Message) -> Message:
         return self.explanation
 
     def _booking(self, reservation_id: str) -> Booking:
@@ -325,7 +328,7 @@ def _refuse(state: str) -> NoReturn:
     )
 
 
-def _page(items: list[Any], request: Any) -> tuple[list[Any], str]:
+def _page(items: list[Any], request: Message) -> tuple[list[Any], str]:
     start = int(request.page_token or 0)
     end = start + (request.page_size or 100)
     return items[start:end], str(end) if end < len(items) else ""
@@ -344,4 +347,9 @@ def granted(request: authority_pb.ReserveRequest) -> authority_pb.ReserveRespons
     )
 
 
-REASONS = [name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()][1:]
+REASONS = [
+    name.removeprefix("ERROR_REASON_")
+    for name, number in error_reason_pb2.ErrorReason.items()
+    if number
+]
+"""Every reason in the contract."""

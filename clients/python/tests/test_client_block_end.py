@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from flavours import ASK
+from flavours import ASK, AnyClient, MakeClient
 from scripted_server import Failure, ScriptedServer
 
 from bursar_client import (
@@ -31,14 +31,18 @@ class ModelFailed(Exception):
     """What the block raises."""
 
 
-async def test_normal_end_without_a_call_releases(client: Any, server: ScriptedServer) -> None:
+async def test_normal_end_without_a_call_releases(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     async with client.reserve(**ASK):
         pass
     assert server.names() == ["Reserve", "Release"]
     assert server.only().state == "RELEASED"
 
 
-async def test_commit_inside_is_the_only_settlement(client: Any, server: ScriptedServer) -> None:
+async def test_commit_inside_is_the_only_settlement(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     async with client.reserve(**ASK) as r:
         r.call_started()
         settled = await r.commit(input_tokens=1_100, output_tokens=40, reasoning_tokens=10)
@@ -53,7 +57,7 @@ async def test_commit_inside_is_the_only_settlement(client: Any, server: Scripte
 
 
 async def test_normal_end_of_a_call_without_commit_books_the_whole_estimate(
-    client: Any, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    client: AnyClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "bursar_client"):
         async with client.reserve(**ASK, cache_read_tokens=200, custom_meters={"image": 2}) as r:
@@ -66,7 +70,9 @@ async def test_normal_end_of_a_call_without_commit_books_the_whole_estimate(
     assert "commit_missing" in caplog.text
 
 
-async def test_exception_before_the_call_releases(client: Any, server: ScriptedServer) -> None:
+async def test_exception_before_the_call_releases(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     with pytest.raises(ModelFailed):
         async with client.reserve(**ASK):
             raise ModelFailed
@@ -82,7 +88,7 @@ async def test_exception_before_the_call_releases(client: Any, server: ScriptedS
     ],
 )
 async def test_exception_in_the_call_books_what_was_seen(  # cases 23, 29, 30, 31
-    client: Any, server: ScriptedServer, error: BaseException, outcome: int
+    client: AnyClient, server: ScriptedServer, error: BaseException, outcome: int
 ) -> None:
     with pytest.raises(type(error)):
         async with client.reserve(**ASK) as r:
@@ -96,7 +102,7 @@ async def test_exception_in_the_call_books_what_was_seen(  # cases 23, 29, 30, 3
 
 
 async def test_exception_after_the_commit_settles_nothing_more(
-    client: Any, server: ScriptedServer
+    client: AnyClient, server: ScriptedServer
 ) -> None:
     with pytest.raises(ModelFailed):
         async with client.reserve(**ASK) as r:
@@ -106,14 +112,18 @@ async def test_exception_after_the_commit_settles_nothing_more(
     assert server.names() == ["Reserve", "Commit"]
 
 
-async def test_release_inside_is_the_only_settlement(client: Any, server: ScriptedServer) -> None:
+async def test_release_inside_is_the_only_settlement(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     async with client.reserve(**ASK) as r:
         settled = await r.release()
     assert settled.state is HoldState.RELEASED
     assert server.names() == ["Reserve", "Release"]
 
 
-async def test_nothing_is_settled_twice(client: Any, server: ScriptedServer) -> None:  # case 34
+async def test_nothing_is_settled_twice(
+    client: AnyClient, server: ScriptedServer
+) -> None:  # case 34
     async with client.reserve(**ASK) as r:
         await r.commit(input_tokens=1, output_tokens=2)
         for again in (
@@ -127,7 +137,9 @@ async def test_nothing_is_settled_twice(client: Any, server: ScriptedServer) -> 
     assert server.names() == ["Reserve", "Commit"]
 
 
-async def test_partial_commits_are_numbered_and_ended(client: Any, server: ScriptedServer) -> None:
+async def test_partial_commits_are_numbered_and_ended(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     async with client.reserve(**ASK) as r:
         r.call_started()
         first = await r.commit_partial(input_tokens=1_200, output_tokens=10)
@@ -142,7 +154,7 @@ async def test_partial_commits_are_numbered_and_ended(client: Any, server: Scrip
 
 
 async def test_broken_stream_books_only_what_partial_commits_have_not(
-    client: Any, server: ScriptedServer
+    client: AnyClient, server: ScriptedServer
 ) -> None:
     with pytest.raises(ModelFailed):
         async with client.reserve(**ASK) as r:
@@ -153,7 +165,7 @@ async def test_broken_stream_books_only_what_partial_commits_have_not(
     assert server.only().tokens() == (1_200, 25)
 
 
-async def test_each_attempt_is_booked(client: Any, server: ScriptedServer) -> None:  # 33, 90
+async def test_each_attempt_is_booked(client: AnyClient, server: ScriptedServer) -> None:  # 33, 90
     with pytest.raises(ModelFailed):
         async with client.reserve(**ASK) as r:
             for _ in range(2):
@@ -170,7 +182,7 @@ async def test_each_attempt_is_booked(client: Any, server: ScriptedServer) -> No
     assert last.usage.requests == 1
 
 
-async def test_a_refused_commit_can_be_corrected(client: Any, server: ScriptedServer) -> None:
+async def test_a_refused_commit_can_be_corrected(client: AnyClient, server: ScriptedServer) -> None:
     invalid = Failure(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
     server.script["Commit"].extend([invalid, invalid])
     async with client.reserve(**ASK) as r:
@@ -186,7 +198,7 @@ async def test_a_refused_commit_can_be_corrected(client: Any, server: ScriptedSe
 
 
 async def test_faulty_arguments_leave_the_reservation_open(
-    client: Any, server: ScriptedServer
+    client: AnyClient, server: ScriptedServer
 ) -> None:
     async with client.reserve(**ASK) as r:
         with pytest.raises(TypeError, match="missing arguments: output_tokens"):
@@ -200,14 +212,16 @@ async def test_faulty_arguments_leave_the_reservation_open(
     assert server.names() == ["Reserve", "Release"]
 
 
-async def test_other_model_is_booked_at_its_own_price(client: Any, server: ScriptedServer) -> None:
+async def test_other_model_is_booked_at_its_own_price(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     async with client.reserve(**ASK) as r:
         await r.commit(input_tokens=1, output_tokens=2, model="claude")
     (commit,) = server.requests("Commit")
     assert commit.target == types_pb.Target(model="claude")
 
 
-async def test_extend_changes_the_hold(client: Any, server: ScriptedServer) -> None:
+async def test_extend_changes_the_hold(client: AnyClient, server: ScriptedServer) -> None:
     async with client.reserve(**ASK) as r:
         extension = await r.extend(max_output_tokens=900)
         assert extension.max_output_tokens == r.max_output_tokens == 900
@@ -215,7 +229,9 @@ async def test_extend_changes_the_hold(client: Any, server: ScriptedServer) -> N
     assert server.only().tokens() == (1_200, 900)
 
 
-async def test_try_reserve_is_settled_by_its_block(client: Any, server: ScriptedServer) -> None:
+async def test_try_reserve_is_settled_by_its_block(
+    client: AnyClient, server: ScriptedServer
+) -> None:
     reservation = await client.try_reserve(**ASK)
     assert reservation.grant.granted
     async with reservation as r:
@@ -223,7 +239,9 @@ async def test_try_reserve_is_settled_by_its_block(client: Any, server: Scripted
     assert server.names() == ["Reserve", "Commit"]
 
 
-async def test_failed_settlement_at_the_end_is_raised(make: Any, server: ScriptedServer) -> None:
+async def test_failed_settlement_at_the_end_is_raised(
+    make: MakeClient, server: ScriptedServer
+) -> None:
     failed: list[Any] = []
     client = make(on_settle_failed=failed.append)
     server.always["Release"] = Failure(grpc.StatusCode.PERMISSION_DENIED, "ORG_ACCESS_DENIED")
@@ -234,7 +252,7 @@ async def test_failed_settlement_at_the_end_is_raised(make: Any, server: Scripte
 
 
 async def test_failed_settlement_does_not_hide_the_error_of_the_block(
-    make: Any, server: ScriptedServer, caplog: pytest.LogCaptureFixture
+    make: MakeClient, server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     failed: list[Any] = []
     client = make(on_settle_failed=failed.append)

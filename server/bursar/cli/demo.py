@@ -181,7 +181,7 @@ async def _run(
     log = CommitLog(data_dir / "commits.jsonl")
     tally = Tally(total=len(todo))
     pace = Pace(
-        concurrency, HOLD_TTL_S, call_s=0.0002, run_id=f"demo-{os.getpid()}-{time.time_ns()}"
+        concurrency, HOLD_TTL_S, call_s=0.0004, run_id=f"demo-{os.getpid()}-{time.time_ns()}"
     )
     over: list[CounterStatus] = []
     try:

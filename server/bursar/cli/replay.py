@@ -48,7 +48,7 @@ def replay(
     except WorkloadError as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(2) from None
-    pace = Pace(concurrency, ttl_s, call_s=0.0002, run_id=f"replay-{os.getpid()}-{time.time_ns()}")
+    pace = Pace(concurrency, ttl_s, call_s=0.0004, run_id=f"replay-{os.getpid()}-{time.time_ns()}")
     try:
         passed = asyncio.run(_replay(console, todo, pace, address, policy, as_json))
     except BursarError as error:
