@@ -23,6 +23,8 @@ from bursar.domain.decision import tightest_first
 from bursar.domain.directive import next_directive
 from bursar.domain.errors import (
     BursarError,
+    Fault,
+    FieldInvalid,
     RequestIdReused,
     ReservationCommitted,
     ReservationExpired,
@@ -142,6 +144,9 @@ def _amounts(
         amounts[meter.COST] = rates.cost_nano_usd(usage, requests)
     else:
         amounts[meter.COST] = 0 if policy.unpriced_allowed else AS_RESERVED
+    if max(amounts.values()) > meter.AMOUNT_MAX:
+        fault = f"comes to {max(amounts.values())}, more than {meter.AMOUNT_MAX} on one meter"
+        raise FieldInvalid(Fault("usage", fault))
     return amounts
 
 
@@ -187,8 +192,15 @@ def _answer(
                 "with a final commit",
                 expireTimeMs=hold.expire_ms,
             )
+        case SettleCode.OVERFLOW:
+            return _overflow()
         case _:
             return ended(request.reservation_id, hold)
+
+
+def _overflow() -> FieldInvalid:
+    fault = f"a budget's counter would pass {meter.COUNTER_MAX}; check the meter's unit"
+    return FieldInvalid(Fault("usage", fault))
 
 
 def ended(reservation_id: str, hold: Hold) -> BursarError:
@@ -302,8 +314,11 @@ async def record(
                 requestId=request.request_id,
             )
             continue
-        policy = policies.of(operation.org)
         hold = outcome.hold
+        if hold is None:
+            answers[position] = _overflow()
+            continue
+        policy = policies.of(operation.org)
         statuses = _statuses(policy, hold, hold.settle_ms)
         target = parse_target_key(operation.target)
         unpriced = _unpriced(policy, target, request.usage, hold.settle_ms)

@@ -22,6 +22,7 @@ from bursar.domain.budget import (
     ServeCached,
 )
 from bursar.domain.directive import format_amount, grant_directive, terminal_directive
+from bursar.domain.meter import COUNTER_MAX
 from bursar.domain.offer import Offer, Plan, Use
 from bursar.domain.request import ReserveRequest
 from bursar.domain.window import WindowKind, format_duration
@@ -181,13 +182,12 @@ def _deny_outright(plan: Plan) -> ReserveAnswer:
 def _refusal(plan: Plan, offer: Offer, values: Mapping[str, CounterValues]) -> _Refusal:
     blocks, affordable = [], offer.output_max
     for use in offer.uses:
-        if use.ceiling is None:
-            continue
+        ceiling = COUNTER_MAX if use.ceiling is None else use.ceiling
         found = values.get(use.counter.id, _NOTHING) if use.counts else _NOTHING
-        fits = _affordable(use, use.ceiling, found)
+        fits = _affordable(use, ceiling, found)
         affordable = min(affordable, offer.output_max if fits is None else fits)
         if fits is not None and fits < offer.output_min:
-            blocks.append(_block(use, use.ceiling, found, fits, offer.output_min, plan.now_ms))
+            blocks.append(_block(use, ceiling, found, fits, offer.output_min, plan.now_ms))
     assert blocks, "an offer that was not granted has a counter that blocks it"
     binding = max(blocks, key=lambda block: block.severity)
     return _Refusal(offer, binding, max(affordable, 0))

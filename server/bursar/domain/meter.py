@@ -24,6 +24,11 @@ AMOUNT_MAX = 2**53 - 1
 """Largest amount and limit: Lua counts in doubles, exact up to here ($9,007,199 in nano-USD)."""
 
 
+COUNTER_MAX = 2**62
+"""Most that a counter may hold. Nothing real comes near; it keeps int64 from overflowing, and is
+the ceiling where no limit binds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a request is expected to need at the most.

@@ -97,4 +97,6 @@ def counter_spec(counter: Counter, now_ms: int) -> CounterSpec:
             return KIND_PLAIN, COUNTER_RETENTION_MS, 1, 0
         case _:
             assert counter.instance.end_ms is not None
-            return KIND_PLAIN, counter.instance.end_ms - now_ms + COUNTER_RETENTION_MS, 0, 0
+            # A late commit may begin a counter whose window is long over.
+            ttl_ms = max(counter.instance.end_ms - now_ms + COUNTER_RETENTION_MS, 1_000)
+            return KIND_PLAIN, ttl_ms, 0, 0

@@ -218,6 +218,7 @@ class SettleCode(IntEnum):
     OTHER_TARGET = 4
     OUT_OF_SEQUENCE = 5
     EXPIRED = 6
+    OVERFLOW = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,14 +293,15 @@ class RecordCode(IntEnum):
     DONE = 1
     REPEATED = 2
     REUSED = 3
+    OVERFLOW = 7
 
 
 @dataclass(frozen=True, slots=True)
 class RecordOutcome:
-    """How a record went, and what the store keeps of it."""
+    """How a record went, and what the store keeps of it (None where it keeps nothing)."""
 
     code: RecordCode
-    hold: Hold
+    hold: Hold | None
 
 
 @dataclass(frozen=True, slots=True)

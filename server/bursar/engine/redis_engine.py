@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from bursar.domain.budget import Counter, CounterValues
 from bursar.domain.errors import BursarError, ClockBehind, ShardCold
+from bursar.domain.meter import COUNTER_MAX
 from bursar.domain.offer import Offer
 from bursar.domain.subject import OrgId, target_key
 from bursar.engine.keys import Keys, counter_spec, hold_name
@@ -39,7 +40,6 @@ from bursar.engine.scripts import load_script
 from bursar.engine.store import Store
 from bursar.engine.wire import decode_hold, decode_values, pack, unpack
 
-_UNBOUND = -1
 _HOLDS_SCANNED_MAX = 1_000
 
 Anything = TypeVar("Anything", ReserveOperation, SettleOperation, ExtendOperation, RecordOperation)
@@ -157,7 +157,7 @@ class RedisEngine:
                 call.counter(use.counter, prefix, now_ms) if use.counts else 0,
                 use.base,
                 use.slope,
-                _UNBOUND if use.ceiling is None else use.ceiling,
+                COUNTER_MAX if use.ceiling is None else use.ceiling,
                 use.counter.budget.meter,
                 int(entry_flags(use.counter)),
             )
@@ -208,7 +208,7 @@ class RedisEngine:
                     [
                         number
                         for total, ceiling in operation.totals
-                        for number in (total, _UNBOUND if ceiling is None else ceiling)
+                        for number in (total, COUNTER_MAX if ceiling is None else ceiling)
                     ],
                 ]
                 for operation in group
@@ -253,7 +253,7 @@ class RedisEngine:
                 for operation, uses in zip(group, packed, strict=True)
             ]
             results = await self._run("record", shard, call, now_ms, prefix, call.specs, rows)
-            return [RecordOutcome(RecordCode(row[0]), decode_hold(row[1])) for row in results]
+            return [RecordOutcome(RecordCode(row[0]), _hold_of(row)) for row in results]
 
         return await self._by_shard(operations, run)
 

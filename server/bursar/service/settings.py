@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         1_000, ge=10, le=60_000, description="Time between two sweeps for expired holds."
     )
     sweep_batch: int = Field(
-        500, ge=1, le=10_000, description="Holds of one shard that one sweep expires at most."
+        500, ge=1, le=5_000, description="Holds of one shard that one sweep expires at most."
     )
     clock_skew_ms_max: int = Field(
         5_000,

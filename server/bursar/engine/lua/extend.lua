@@ -6,7 +6,7 @@
 --      operations  {hold key, revision, expire_ms, ttl_ms, output, totals}
 --      revision    of the hold that totals were computed from; 0 where there are none
 --      expire_ms   0: stays
---      totals      {amount in all, ceiling or -1} by entry, flat; empty: the amounts stay
+--      totals      {amount in all, ceiling} by entry, flat; empty: the amounts stay
 -- Reply results by operation: {code, hold, ...}
 --      0 not found, 1 done (then {committed, held, credit, ...} by entry), 2 no room (then
 --      {committed, held, credit, buckets, ...} by entry), 3 ended before, 6 expired, 7 changed
@@ -33,7 +33,7 @@ local function has_room(entries, totals)
   for position, entry in ipairs(entries) do
     local growth = totals[2 * position - 1] - entry[E_RESERVED]
     local ceiling = totals[2 * position]
-    if growth > 0 and ceiling >= 0 then
+    if growth > 0 then
       local counter = load_entry(prefix, entry, now)
       if counter.committed + counter.held + growth > ceiling + counter.credit then return false end
     end

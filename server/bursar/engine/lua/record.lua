@@ -7,14 +7,15 @@
 --      amounts     by meter
 --      uses        {counter, meter, flags} for each counter, flat
 -- Reply results by operation: {code, hold}
---      1 done, 2 done before with the same content, 3 the request id is another request's
+--      1 done, 2 done before with the same content, 3 the request id is another request's,
+--      7 a counter would overflow (without a hold)
 -- Keeps: a request id books once.
 
 -- @include shard
 -- @include counters
 -- @include holds
 
-local DONE, REPEATED, REUSED = 1, 2, 3
+local DONE, REPEATED, REUSED, OVERFLOW = 1, 2, 3, 7
 local USE_WIDTH = 3
 
 -- Parse.
@@ -28,6 +29,11 @@ if status ~= STATUS_OK then return reply(status, seq, {}) end
 
 local results, events, made, order = {}, {}, {}, {}
 
+local function counter_at(index)
+  local spec = specs[index]
+  return load_counter(KEYS[FIRST_COUNTER + index], spec[1], spec[2], spec[3], spec[4], now)
+end
+
 local function record(operation)
   local key = KEYS[operation[1]]
   local fingerprint, payload, target, amounts, uses, keep_ms, note = unpack(operation, 2, 8)
@@ -38,10 +44,13 @@ local function record(operation)
   end
   local entries, settled = {}, {}
   for position = 1, #uses, USE_WIDTH do
-    local index, meter, flags = uses[position], uses[position + 1], uses[position + 2]
-    local spec = specs[index]
-    local counter = load_counter(
-      KEYS[FIRST_COUNTER + index], spec[1], spec[2], spec[3], spec[4], now)
+    if not can_add(counter_at(uses[position]), amounts[uses[position + 1]] or 0) then
+      return {OVERFLOW}
+    end
+  end
+  for position = 1, #uses, USE_WIDTH do
+    local meter, flags = uses[position + 1], uses[position + 2]
+    local counter = counter_at(uses[position])
     local amount = has_flag(flags, FLAG_RETURNED) and 0 or amounts[meter] or 0
     add_committed(counter, counter.slot, amount)
     entries[#entries + 1] = {

@@ -6,7 +6,8 @@
 --      counters    {kind, ttl_ms, p1, p2} for each counter key, in order
 --      operations  {hold key, fingerprint, book, expire_ms, ttl_ms, now_ms, payload, offers}
 --      offers      {lowest output, highest output, target, uses}
---      uses        {counter, base, slope, ceiling or -1, meter, flags} for each counter, flat
+--      uses        {counter, base, slope, ceiling, meter, flags} for each counter, flat; counter 0
+--                  has nothing in the store: a cap on each request
 -- Reply results by operation
 --      {1, offer, output, {committed, held, credit, ...}, slots}   granted; offers count from 1
 --      {2, hold}                                                  found: the same request
@@ -43,20 +44,17 @@ local function largest_output(offer)
   local output, uses = offer[2], offer[4]
   for position = 1, #uses, USE_WIDTH do
     local base, slope, ceiling = uses[position + 1], uses[position + 2], uses[position + 3]
-    if ceiling >= 0 then
-      local used = 0
-      local credit = 0
-      if uses[position] > 0 then
-        local counter = counter_at(uses[position])
-        used, credit = counter.committed + counter.held, counter.credit
-      end
-      local room = ceiling + credit - used - base
-      if room < 0 then return nil end
-      if slope > 0 then
-        local fits = math.floor(room / slope)
-        while slope * fits > room do fits = fits - 1 end  -- the division rounds
-        if fits < output then output = fits end
-      end
+    local used, credit = 0, 0
+    if uses[position] > 0 then
+      local counter = counter_at(uses[position])
+      used, credit = counter.committed + counter.held, counter.credit
+    end
+    local room = ceiling + credit - used - base
+    if room < 0 then return nil end
+    if slope > 0 then
+      local fits = math.floor(room / slope)
+      while slope * fits > room do fits = fits - 1 end  -- the division rounds
+      if fits < output then output = fits end
     end
   end
   return output

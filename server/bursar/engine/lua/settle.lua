@@ -14,7 +14,7 @@
 -- Reply results by operation: {code, hold}
 --      0 not found, 1 done, 2 done before with the same content, 3 ended otherwise before,
 --      4 another target was used than granted: ask again with retarget, 5 out of sequence,
---      6 expired
+--      6 expired, 7 a counter would overflow
 -- Keeps: a hold ends once, and once more where it comes late after expiry; held falls by exactly
 -- what was held; the whole actual amount is booked.
 
@@ -22,7 +22,8 @@
 -- @include counters
 -- @include holds
 
-local NOT_FOUND, DONE, REPEATED, ENDED, OTHER_TARGET, OUT_OF_SEQUENCE, EXPIRED = 0, 1, 2, 3, 4, 5, 6
+local NOT_FOUND, DONE, REPEATED, ENDED = 0, 1, 2, 3
+local OTHER_TARGET, OUT_OF_SEQUENCE, EXPIRED, OVERFLOW = 4, 5, 6, 7
 local COMMIT, RELEASE = 1, 2
 
 -- Parse.
@@ -87,9 +88,14 @@ local function settle(operation)
       hold[H_ENTRIES][#hold[H_ENTRIES] + 1] = entry
     end
   end
+  local due = {}
+  for position, entry in ipairs(hold[H_ENTRIES]) do
+    due[position] = amount_of(entry, amounts, verb, dropped)
+    if not can_add(load_entry(prefix, entry, now), due[position]) then return {OVERFLOW, hold} end
+  end
   local settled, late = {}, now >= hold[H_EXPIRE_MS] and 1 or 0
   for position, entry in ipairs(hold[H_ENTRIES]) do
-    settled[position] = settle_entry(entry, amount_of(entry, amounts, verb, dropped), partial == 1)
+    settled[position] = settle_entry(entry, due[position], partial == 1)
   end
   hold[H_SETTLED] = {}
   for _, one in ipairs(settled) do

@@ -8,6 +8,11 @@
 
 local KIND_PLAIN, KIND_ROLLING, KIND_TASK = 0, 1, 2
 
+-- Sums of whole numbers are exact in a double up to here.
+local EXACT_MAX = 2 ^ 53
+-- Nothing may be added to a counter past this: HINCRBY would fail at 2^63, after other writes.
+local COUNTER_MAX = 2 ^ 62
+
 local loaded = {}
 
 -- Buckets before this index have left the rolling window. The oldest one in it counts whole.
@@ -18,7 +23,6 @@ end
 local function forget_old_buckets(counter, now)
   local oldest = oldest_bucket(counter, now)
   counter.oldest = counter.oldest or oldest
-  counter.drop = {}
   if counter.oldest >= oldest then return end
   -- No bucket lies further from the oldest than one window, so this is bounded by p2 + 1.
   for index = counter.oldest, math.min(oldest - 1, counter.oldest + counter.p2) do
@@ -41,7 +45,7 @@ local function load_counter(key, kind, ttl_ms, p1, p2, now)
     exists = field[2] and true or false,
     committed = tonumber(field[1] or 0), held = tonumber(field[2] or 0),
     credit = tonumber(field[3] or 0),
-    committed_delta = 0, held_delta = 0, buckets = {}, dropped = 0,
+    dropped = 0, drop = {}, added = {},
   }
   if kind == KIND_ROLLING then
     counter.oldest = tonumber(field[4] or nil)
@@ -68,19 +72,53 @@ local function counts(counter, slot)
   return true
 end
 
+-- Notes an amount to add to a field: as a sum while that is exact, else one after another.
+local function add(counter, field, amount)
+  local amounts = counter.added[field]
+  if not amounts then
+    counter.added[field] = {amount}
+  elseif math.abs(amounts[#amounts] + amount) <= EXACT_MAX then
+    amounts[#amounts] = amounts[#amounts] + amount
+  else
+    amounts[#amounts + 1] = amount
+  end
+  counter.dirty = true
+end
+
 local function add_held(counter, amount)
   counter.held = counter.held + amount
-  counter.held_delta = counter.held_delta + amount
-  counter.dirty = true
+  add(counter, 'h', amount)
+end
+
+local function can_add(counter, amount)
+  return counter.committed + amount <= COUNTER_MAX
 end
 
 local function add_committed(counter, slot, amount)
   counter.dirty = true
   if amount == 0 or not counts(counter, slot) then return end
   counter.committed = counter.committed + amount
-  counter.committed_delta = counter.committed_delta + amount
+  add(counter, 'c', amount)
+  if counter.kind == KIND_ROLLING then add(counter, 'b' .. slot, amount) end
+end
+
+local function write_counter(key, counter, now)
+  if counter.anew then redis.call('HSET', key, 'c', 0) end
   if counter.kind == KIND_ROLLING then
-    counter.buckets[slot] = (counter.buckets[slot] or 0) + amount
+    if #counter.drop > 0 then redis.call('HDEL', key, unpack(counter.drop)) end
+    if counter.dropped ~= 0 then add(counter, 'c', -counter.dropped) end
+    if counter.moved or not counter.exists then redis.call('HSET', key, 'o', counter.oldest) end
+  elseif counter.kind == KIND_TASK then
+    redis.call('HSET', key, 's', now, 'w', counter.slot)
+  end
+  -- A counter exists from the moment that it has a held amount, if only 0.
+  if not counter.exists and not counter.added.h then add(counter, 'h', 0) end
+  for field, amounts in pairs(counter.added) do
+    for _, amount in ipairs(amounts) do redis.call('HINCRBY', key, field, amount) end
+  end
+  -- A calendar window's counter has a fixed end, so its time to live is set once.
+  if counter.ttl_ms > 0 and (not counter.exists or counter.p1 > 0) then
+    redis.call('PEXPIRE', key, counter.ttl_ms)
   end
 end
 
@@ -88,29 +126,7 @@ end
 -- where a double cannot hold the sum.
 local function write_counters(now)
   for key, counter in pairs(loaded) do
-    if counter.dirty then
-      if counter.anew then redis.call('HSET', key, 'c', 0) end
-      if counter.kind == KIND_ROLLING then
-        if #counter.drop > 0 then redis.call('HDEL', key, unpack(counter.drop)) end
-        if counter.moved or not counter.exists then
-          redis.call('HSET', key, 'o', counter.oldest)
-        end
-        for slot, amount in pairs(counter.buckets) do
-          redis.call('HINCRBY', key, 'b' .. slot, amount)
-        end
-      elseif counter.kind == KIND_TASK then
-        redis.call('HSET', key, 's', now, 'w', counter.slot)
-      end
-      local difference = counter.committed_delta - counter.dropped
-      if difference ~= 0 then redis.call('HINCRBY', key, 'c', difference) end
-      if counter.held_delta ~= 0 or not counter.exists then
-        redis.call('HINCRBY', key, 'h', counter.held_delta)
-      end
-      -- A calendar window's counter has a fixed end, so its time to live is set once.
-      if counter.ttl_ms > 0 and (not counter.exists or counter.p1 > 0) then
-        redis.call('PEXPIRE', key, counter.ttl_ms)
-      end
-    end
+    if counter.dirty then write_counter(key, counter, now) end
   end
 end
 
