@@ -129,6 +129,7 @@ class ScriptedServer(
         always: What every call of a method meets.
         reservations: By id.
         records: By request_id.
+        chaos: What a call meets that nothing was scripted for, by its method.
         decide: Makes the answer of a reserve.
     """
 
@@ -136,6 +137,7 @@ class ScriptedServer(
         self.calls: list[tuple[str, Any]] = []
         self.script: dict[str, deque[Failure | AnswerLost | Gate]] = defaultdict(deque)
         self.always: dict[str, Failure] = {}
+        self.chaos: Callable[[str], Failure | AnswerLost | None] = lambda name: None
         self.reservations: dict[str, Booking] = {}
         self.records: dict[str, Booking] = {}
         self.decide: Callable[[authority_pb.ReserveRequest], authority_pb.ReserveResponse] = granted
@@ -196,7 +198,7 @@ class ScriptedServer(
     def _serve(self, name: str, request: Message, context: Message) -> Message:
         with self._lock:
             self.calls.append((name, request))
-            scripted = self.script[name].popleft() if self.script[name] else None
+            scripted = self.script[name].popleft() if self.script[name] else self.chaos(name)
         if isinstance(scripted, Gate):
             scripted.arrived.set()
             scripted.opened.wait(10)

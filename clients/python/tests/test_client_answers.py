@@ -124,7 +124,7 @@ async def test_a_counter_arrives_whole(client: AnyClient, server: ScriptedServer
     assert counter.partition == {"user": "u1"} and counter.meter is Meter.COST
     assert counter.committed == 9_500_000_001
     assert counter.committed_usd == Decimal("9.500000001")
-    assert (counter.limit_usd, counter.held_usd) == (10, Decimal("0.4"))
+    assert (counter.limit_usd, counter.held_usd) == (Decimal(10), Decimal("0.4"))
     assert counter.remaining_usd == Decimal("0.099999999")
     assert counter.window_start_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     assert counter.window_end_time == datetime(2023, 11, 15, 22, 13, 20, 5, tzinfo=UTC)
@@ -139,7 +139,8 @@ async def test_every_denial_has_words_for_an_end_user(
         99 if kind is DenialKind.UNKNOWN else types_pb.DenialKind.Value(f"DENIAL_KIND_{kind.name}")
     )
     server.decide = lambda request: authority_pb.ReserveResponse(
-        decision="DECISION_DENIED", denial=types_pb.Denial(kind=number)
+        decision="DECISION_DENIED",
+        denial=types_pb.Denial(kind=number),  # type: ignore[arg-type]
     )
     denial = await client.check(**ASK)
     assert isinstance(denial, Denial) and denial.kind is kind
@@ -161,7 +162,7 @@ async def test_a_degraded_grant_arrives_whole(client: AnyClient, server: Scripte
                 counters=[COUNTER],
                 unpriced=True,
                 directive=types_pb.Directive(
-                    switch_model={  # type: ignore[arg-type]
+                    switch_model={
                         "from": types_pb.Target(model="gpt-5"),
                         "to": types_pb.Target(model="gpt-5-mini"),
                         "budgets": ["a", "b"],
@@ -171,7 +172,7 @@ async def test_a_degraded_grant_arrives_whole(client: AnyClient, server: Scripte
                     finish=types_pb.Finish(budgets=["e"]),
                     notices=[
                         types_pb.Notice(budget="f", kind="NOTICE_KIND_RUNG", message="80 %"),
-                        types_pb.Notice(budget="g", kind=99),
+                        types_pb.Notice(budget="g", kind=99),  # type: ignore[arg-type]
                     ],
                 ),
             )

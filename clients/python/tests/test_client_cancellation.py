@@ -181,6 +181,38 @@ async def test_coroutine_closed_in_the_block(
     assert server.only().tokens() == (1_200, 0)
 
 
+async def test_coroutine_closed_in_another_thread(
+    asynchronous: AsyncClient, server: ScriptedServer
+) -> None:
+    reservation = await asynchronous.try_reserve(**ASK)
+
+    async def work() -> None:
+        async with reservation:  # type: ignore[union-attr]
+            await asyncio.Event().wait()
+
+    coroutine = work()
+    coroutine.send(None)
+    await asyncio.to_thread(coroutine.close)
+    await until(lambda: server.only().state == "RELEASED")
+
+
+async def test_commit_cancelled_before_it_has_begun(
+    asynchronous: AsyncClient, server: ScriptedServer
+) -> None:
+    reservation = await asynchronous.try_reserve(**ASK)
+    before = asyncio.all_tasks()
+    commit = asyncio.ensure_future(
+        reservation.commit(input_tokens=10, output_tokens=2)  # type: ignore[union-attr]
+    )
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    await asynchronous.close()
+    assert server.only().tokens() == (10, 2)
+
+
 def test_generator_closed_in_the_block(synchronous: Client, server: ScriptedServer) -> None:
     def stream() -> Iterator[int]:
         with synchronous.reserve(**ASK) as r:

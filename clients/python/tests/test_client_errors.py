@@ -6,11 +6,12 @@ without a reason, as proxies send them; a server that is not there.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import grpc
 import pytest
-from flavours import ASK, FAST, AnyClient, connect
+from flavours import ASK, FAST, WAIT_S, AnyClient, connect
 from scripted_server import REASONS, Failure, Gate, ScriptedServer
 
 import bursar_client
@@ -156,6 +157,18 @@ async def test_call_after_close(flavour: str, server: ScriptedServer) -> None:
     await client.close()
     with pytest.raises(Unavailable, match="closed"):
         await client.check(**ASK)
+
+
+async def test_call_under_way_at_close(flavour: str, server: ScriptedServer) -> None:
+    gate = Gate()
+    server.script["Reserve"].append(gate)
+    client = connect(flavour, server.address, settings=FAST)
+    reserving = asyncio.create_task(client.try_reserve(**ASK))
+    assert await asyncio.to_thread(gate.arrived.wait, WAIT_S)
+    await client.close()
+    with pytest.raises(Unavailable):
+        await reserving
+    gate.opened.set()
 
 
 def test_one_root_and_a_tree_that_is_documented() -> None:

@@ -6,9 +6,10 @@ no time; then what the server has booked and what the client says about the rest
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
-from datetime import timedelta
+import random
 
 import grpc
 import pytest
@@ -359,5 +360,34 @@ async def test_forgotten_client_complains(
     gc.collect()
 
 
-def test_backoff_of_a_long_outage_is_bounded() -> None:
-    assert Settings().settle_backoff_max_s == timedelta(seconds=30).total_seconds()
+async def test_everything_is_booked_once_in_the_end(
+    make: MakeClient, server: ScriptedServer
+) -> None:
+    chance = random.Random(7)
+    failures = [UNAVAILABLE, AnswerLost(), Failure(grpc.StatusCode.ABORTED, "CONCURRENT_CHANGE")]
+
+    def chaos(name: str) -> Failure | AnswerLost | None:
+        settles = name in ("Commit", "Release", "Batch")
+        return chance.choice(failures) if settles and chance.random() < 0.4 else None
+
+    server.chaos = chaos
+    client = make()
+
+    async def work(number: int) -> None:
+        async with client.reserve(**ASK) as r:
+            r.call_started()
+            for _ in range(number % 4):
+                await r.commit_partial(output_tokens=1)
+            if number % 5:
+                await r.commit(input_tokens=number, output_tokens=0)
+            else:
+                await r.release()
+
+    await asyncio.gather(*(work(number) for number in range(100)))
+    await client.close()
+    booked = [each.tokens() for each in server.reservations.values()]
+    assert sum(tokens for tokens, _ in booked) == sum(n for n in range(100) if n % 5)
+    assert sum(tokens for _, tokens in booked) == sum(n % 4 for n in range(100))
+    assert "OPEN" not in {each.state for each in server.reservations.values()}
+    assert client.settle_stats().failed_count == 0
+    assert client.settle_stats().queued_count > 0

@@ -8,10 +8,13 @@ import pkgutil
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
-from scripted_server import ScriptedServer
+from scripted_server import UNAVAILABLE, ScriptedServer
 
 import bursar_client
 from bursar_client import AsyncClient, AsyncReservation, Client, Reservation, Settings
@@ -137,6 +140,21 @@ def test_credentials() -> None:
     assert isinstance(channel_credentials(True), grpc.ChannelCredentials)
 
 
+async def test_example_of_the_readme(server: ScriptedServer) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0]
+
+    async def call_model(model: str, prompt: str, max_tokens: int) -> SimpleNamespace:
+        assert (model, max_tokens) == ("gpt-5", 500)
+        return SimpleNamespace(input_tokens=11, output_tokens=3, text=f"answer to {prompt}")
+
+    names: dict[str, Any] = {"call_model": call_model}
+    exec(code, names)  # noqa: S102
+    async with AsyncClient(server.address) as bursar:
+        assert await names["answer"](bursar, "this") == "answer to this"
+    assert server.only().tokens() == (11, 3)
+
+
 _FORGETFUL = """
 import sys
 from bursar_client import Client, Settings
@@ -151,8 +169,6 @@ with client.reserve(org="acme", model="gpt-5", input_tokens=1) as r:
 
 
 def test_process_that_forgets_to_close_is_told(server: ScriptedServer) -> None:
-    from scripted_server import UNAVAILABLE
-
     server.always["Commit"] = UNAVAILABLE
     ended = subprocess.run(  # noqa: S603
         [sys.executable, "-W", "always::ResourceWarning", "-c", _FORGETFUL, server.address],

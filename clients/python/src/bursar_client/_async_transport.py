@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -50,6 +51,12 @@ class AsyncTransport:
             answer: object = await call(effect.request, timeout=effect.timeout_s)
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if not self._closed or task is None or task.cancelling():
+                raise
+            # Closing a channel cancels its calls, which looks as if the caller was cancelled.
+            raise Unavailable("the client is closed", reason="CLIENT_CLOSED") from error
         return answer
 
     async def close(self) -> None:

@@ -50,12 +50,20 @@ class SyncWorker:
             thread.join()
 
     def _work(self) -> None:
-        while True:
-            run_sync(self._settler.drain(), self._perform)
-            with self._changed:
-                wait_s = self._settler.wait_s()
-                if wait_s is None or self._settler.closed:
-                    self._thread = None
-                    return
-                if wait_s > 0:
-                    self._changed.wait(wait_s)
+        try:
+            while self._rest():
+                run_sync(self._settler.drain(), self._perform)
+        except BaseException:
+            # Whoever wakes it next has to find that nobody works.
+            self._thread = None
+            raise
+
+    def _rest(self) -> bool:
+        """Wait until something is due; False where nothing waits any more."""
+        with self._changed:
+            while (wait_s := self._settler.wait_s()) is not None and not self._settler.closed:
+                if wait_s == 0:
+                    return True
+                self._changed.wait(wait_s)
+            self._thread = None
+            return False

@@ -114,7 +114,8 @@ local function write_counter(key, counter, now)
   -- A counter exists from the moment that it has a held amount, if only 0.
   if not counter.exists and not counter.added.h then add(counter, 'h', 0) end
   for field, amounts in pairs(counter.added) do
-    for _, amount in ipairs(amounts) do redis.call('HINCRBY', key, field, amount) end
+    -- Adding 0 makes of -0, which HINCRBY refuses, a 0.
+    for _, amount in ipairs(amounts) do redis.call('HINCRBY', key, field, amount + 0) end
   end
   -- A calendar window's counter has a fixed end, so its time to live is set once.
   if counter.ttl_ms > 0 and (not counter.exists or counter.p1 > 0) then
