@@ -18,8 +18,9 @@ from bursar.domain.budget import (
     ServeCached,
     SwitchModel,
 )
+from bursar.domain.ladder import AppliedRung
 from bursar.domain.meter import NANO_PER_USD
-from bursar.domain.offer import AppliedRung, Offer
+from bursar.domain.offer import Offer
 from bursar.domain.subject import Target
 from bursar.domain.window import format_duration
 

@@ -8,22 +8,12 @@ fits every counter.
 
 from __future__ import annotations
 
-import fnmatch
-import heapq
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from bursar.domain import meter
-from bursar.domain.budget import (
-    Budget,
-    CapOutput,
-    Counter,
-    Degradation,
-    Finish,
-    Rung,
-    SwitchModel,
-)
+from bursar.domain.budget import Budget, Counter, Degradation
 from bursar.domain.errors import Fault, FieldInvalid
+from bursar.domain.ladder import AppliedRung, Variant, headroom_percent, satisfied, variants
 from bursar.domain.meter import Estimate
 from bursar.domain.policy import Policy
 from bursar.domain.price import Rates
@@ -33,8 +23,6 @@ from bursar.domain.window import WindowKind
 
 OFFERS_MAX = 16
 """Most offers for a request; the most restrictive one is always among them."""
-
-_COMBINATIONS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +49,6 @@ class Use:
     def amount(self, output_tokens: int) -> int:
         """Return the amount with that output."""
         return self.base + self.slope * output_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedRung:
-    """A rung that an offer carries out, and whose it is."""
-
-    budget: str
-    rung: Rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +106,6 @@ class Plan:
         return not any(offer.uses for offer in self.offers) and self.unpriced_model is None
 
 
-@dataclass(frozen=True, slots=True)
-class _Variant:
-    """A request with some rungs applied."""
-
-    target: Target
-    output_cap: int | None
-    finishing: bool
-    applied: tuple[AppliedRung, ...]
-
-
 def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
     """List the ways in which a request could be granted.
 
@@ -152,7 +122,7 @@ def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
     asked = policy.counters(attributes(request.subject, request.target), now_ms)
     offers: list[Offer] = []
     unpriced_model = None
-    for variant in _variants(request, asked):
+    for variant in variants(request, asked):
         counters = asked
         if variant.target != request.target:
             counters = policy.counters(attributes(request.subject, variant.target), now_ms)
@@ -168,92 +138,10 @@ def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
     return Plan(request, policy, now_ms, tuple(offers), None if offers else unpriced_model)
 
 
-def _variants(request: ReserveRequest, counters: list[Counter]) -> Iterator[_Variant]:
-    """Yield the request with ever more rungs applied, each distinct result once.
-
-    The combinations of how many rungs of each ladder apply are walked cheapest first: by the
-    highest threshold among them, then by their number.
-    """
-    ladders = [
-        [AppliedRung(counter.budget.name, rung) for rung in _climbable(request, counter.budget)]
-        for counter in counters
-        if counter.budget.enforced
-    ]
-    ladders = [ladder for ladder in ladders if ladder]
-    start = (0,) * len(ladders)
-    waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, start)]
-    seen, distinct = {start}, set()
-    top = tuple(len(ladder) for ladder in ladders)
-    for _ in range(_COMBINATIONS_MAX):
-        if not waiting:
-            return
-        threshold, count, levels = heapq.heappop(waiting)
-        variant = _apply(request, _rungs_at(ladders, levels))
-        key = (variant.target, variant.output_cap, variant.finishing)
-        if key not in distinct:
-            distinct.add(key)
-            yield variant
-        for position, level in enumerate(levels):
-            if level < top[position]:
-                higher = (*levels[:position], level + 1, *levels[position + 1 :])
-                if higher not in seen:
-                    seen.add(higher)
-                    at = ladders[position][level].rung.at_percent
-                    heapq.heappush(waiting, (max(threshold, at), count + 1, higher))
-    if waiting:
-        yield _apply(request, _rungs_at(ladders, top))
-
-
-def _climbable(request: ReserveRequest, budget: Budget) -> Iterator[Rung]:
-    """Yield the restricting rungs that the caller can carry out, up to the first it cannot."""
-    for rung in budget.ladder:
-        if rung.ends:
-            return
-        if rung.restricts:
-            if not _accepted(request, rung):
-                return
-            yield rung
-
-
-def _accepted(request: ReserveRequest, rung: Rung) -> bool:
-    action = rung.action
-    if isinstance(action, SwitchModel):
-        applies = fnmatch.fnmatchcase(request.target.model, action.from_pattern)
-        return not applies or Degradation.SWITCH_MODEL in request.accepts
-    if isinstance(action, CapOutput):
-        least = request.estimate.min_output_tokens
-        shorter = Degradation.SHORTER_OUTPUT in request.accepts or least is not None
-        wanted = request.estimate.max_output_tokens
-        return shorter or (wanted is not None and wanted <= action.tokens)
-    return request.closing or Degradation.FINISH in request.accepts
-
-
-def _rungs_at(ladders: list[list[AppliedRung]], levels: tuple[int, ...]) -> list[AppliedRung]:
-    rungs = [each for ladder, level in zip(ladders, levels, strict=True) for each in ladder[:level]]
-    return sorted(rungs, key=lambda each: each.rung.at_percent)
-
-
-def _apply(request: ReserveRequest, rungs: Iterable[AppliedRung]) -> _Variant:
-    target, cap, finishing = request.target, None, request.closing
-    applied = []
-    for each in rungs:
-        action = each.rung.action
-        if isinstance(action, SwitchModel):
-            if not fnmatch.fnmatchcase(target.model, action.from_pattern) or target == action.to:
-                continue
-            target = action.to
-        elif isinstance(action, CapOutput):
-            cap = action.tokens if cap is None else min(cap, action.tokens)
-        elif isinstance(action, Finish):
-            finishing = True
-        applied.append(each)
-    return _Variant(target, cap, finishing, tuple(applied))
-
-
 def _offer(
     request: ReserveRequest,
     policy: Policy,
-    variant: _Variant,
+    variant: Variant,
     counters: list[Counter],
     now_ms: int,
 ) -> Offer | None:
@@ -294,7 +182,7 @@ def _offer(
 
 
 def _output_range(
-    request: ReserveRequest, policy: Policy, variant: _Variant, counters: list[Counter]
+    request: ReserveRequest, policy: Policy, variant: Variant, counters: list[Counter]
 ) -> tuple[int, int]:
     """Return how many output tokens are wanted, and how many this variant may have."""
     estimate, book = request.estimate, policy.price_book
@@ -339,7 +227,7 @@ def _affine(budget: Budget, estimate: Estimate, rates: Rates | None) -> tuple[in
             return estimate.custom_meters.get(custom, 0), 0
 
 
-def _ceiling(budget: Budget, request: ReserveRequest, variant: _Variant, most: int) -> int | None:
+def _ceiling(budget: Budget, request: ReserveRequest, variant: Variant, most: int) -> int | None:
     """Return how far a variant may fill a budget.
 
     That is the lowest rung whose action the variant does not satisfy, and the headroom that its
@@ -347,26 +235,12 @@ def _ceiling(budget: Budget, request: ReserveRequest, variant: _Variant, most: i
     """
     if not budget.enforced:
         return None
-    percent = _headroom(budget, request)
+    percent = headroom_percent(budget, request)
     for rung in budget.ladder:
-        if rung.ends or (rung.restricts and not _satisfied(rung, variant, most)):
+        if rung.ends or (rung.restricts and not satisfied(rung, variant, most)):
             percent = min(percent, rung.at_percent)
             break
     return budget.share(percent)
-
-
-def _headroom(budget: Budget, request: ReserveRequest) -> int:
-    return budget.headroom_percent.get(request.priority, 100)
-
-
-def _satisfied(rung: Rung, variant: _Variant, most: int) -> bool:
-    action = rung.action
-    if isinstance(action, SwitchModel):
-        applies = fnmatch.fnmatchcase(variant.target.model, action.from_pattern)
-        return not applies or variant.target == action.to
-    if isinstance(action, CapOutput):
-        return most <= action.tokens
-    return variant.finishing
 
 
 def _cut_input(
@@ -406,7 +280,7 @@ def _per_request_output(
     A cap that leaves less than the caller can use cuts nothing: the request is then denied by it.
     """
     caps = [
-        ((counter.budget.share(_headroom(counter.budget, request)) - base) // slope, counter)
+        ((counter.budget.share(headroom_percent(counter.budget, request)) - base) // slope, counter)
         for counter, base, slope in amounts
         if counter.budget.window.kind is WindowKind.REQUEST
         and counter.budget.enforced

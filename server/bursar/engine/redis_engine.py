@@ -11,16 +11,11 @@ from typing import Any, TypeVar
 from bursar.domain.budget import Counter, CounterValues
 from bursar.domain.errors import BursarError, ClockBehind, ShardCold
 from bursar.domain.meter import COUNTER_MAX
-from bursar.domain.offer import Offer
-from bursar.domain.subject import OrgId, target_key
-from bursar.engine.keys import Keys, counter_spec, hold_name
+from bursar.domain.subject import OrgId
+from bursar.engine.keys import Keys, hold_name
 from bursar.engine.operations import (
-    Denied,
-    ExtendCode,
     ExtendOperation,
     ExtendOutcome,
-    Found,
-    Granted,
     Hold,
     HoldPage,
     HoldState,
@@ -29,12 +24,19 @@ from bursar.engine.operations import (
     RecordOutcome,
     ReserveOperation,
     ReserveOutcome,
-    Reused,
     SettleCode,
     SettleOperation,
     SettleOutcome,
     Swept,
     entry_flags,
+)
+from bursar.engine.rows import (
+    Call,
+    extend_outcome,
+    hold_of,
+    offer_row,
+    reserve_outcome,
+    retarget_row,
 )
 from bursar.engine.scripts import load_script
 from bursar.engine.store import Store
@@ -60,31 +62,6 @@ class EngineLimits:
     expired_tombstone_ms: int = 86_400_000
     journal_entries_max: int = 100_000
     clock_lag_ms_max: int = 5_000
-
-
-class _Call:
-    """One script call being built: its keys, each once, and where they are."""
-
-    def __init__(self, keys: list[str]) -> None:
-        self.keys = keys
-        self._first_counter = len(keys)
-        self._index: dict[str, int] = {}
-        self.specs: list[tuple[int, int, int, int]] = []
-
-    def counter(self, counter: Counter, prefix: str, now_ms: int) -> int:
-        """Return the number of a counter in this call, from 1."""
-        counter_id = counter.id
-        found = self._index.get(counter_id)
-        if found is None:
-            self.keys.append(prefix + counter_id)
-            self.specs.append(counter_spec(counter, now_ms))
-            found = self._index[counter_id] = len(self.specs)
-        return found
-
-    def hold(self, key: str) -> int:
-        """Return the number of a hold's key in this call; all counters must be there before."""
-        self.keys.append(key)
-        return len(self.keys)
 
 
 class RedisEngine:
@@ -124,9 +101,9 @@ class RedisEngine:
 
         async def run(shard: int, group: list[ReserveOperation]) -> list[ReserveOutcome]:
             prefix = self._keys.counter_prefix(shard)
-            call = _Call(self._keys.shard_keys(shard))
+            call = Call(self._keys.shard_keys(shard))
             packed = [
-                [self._offer(call, offer, prefix, now_ms) for offer in operation.offers]
+                [offer_row(call, offer, prefix, now_ms) for offer in operation.offers]
                 for operation in group
             ]
             rows = [
@@ -144,24 +121,11 @@ class RedisEngine:
             ]
             results = await self._run("reserve", shard, call, now_ms, prefix, call.specs, rows)
             return [
-                _reserve_outcome(operation, result)
+                reserve_outcome(operation, result)
                 for operation, result in zip(group, results, strict=True)
             ]
 
         return await self._by_shard(operations, run)
-
-    def _offer(self, call: _Call, offer: Offer, prefix: str, now_ms: int) -> list[object]:
-        uses: list[object] = []
-        for use in offer.uses:
-            uses += (
-                call.counter(use.counter, prefix, now_ms) if use.counts else 0,
-                use.base,
-                use.slope,
-                COUNTER_MAX if use.ceiling is None else use.ceiling,
-                use.counter.budget.meter,
-                int(entry_flags(use.counter)),
-            )
-        return [offer.output_min, offer.output_max, target_key(offer.target), uses]
 
     async def settle(
         self, operations: Sequence[SettleOperation], now_ms: int
@@ -169,7 +133,7 @@ class RedisEngine:
         """Commit and release holds."""
 
         async def run(shard: int, group: list[SettleOperation]) -> list[SettleOutcome]:
-            call = _Call(self._keys.shard_keys(shard))
+            call = Call(self._keys.shard_keys(shard))
             rows = [
                 [
                     call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
@@ -180,14 +144,14 @@ class RedisEngine:
                     dict(operation.amounts),
                     self._limits.tombstone_ms,
                     operation.target,
-                    _retarget(operation, now_ms),
+                    retarget_row(operation, now_ms),
                     operation.note,
                 ]
                 for operation in group
             ]
             prefix = self._keys.counter_prefix(shard)
             results = await self._run("settle", shard, call, now_ms, prefix, rows)
-            return [SettleOutcome(SettleCode(result[0]), _hold_of(result)) for result in results]
+            return [SettleOutcome(SettleCode(result[0]), hold_of(result)) for result in results]
 
         return await self._by_shard(operations, run)
 
@@ -197,7 +161,7 @@ class RedisEngine:
         """Change open holds."""
 
         async def run(shard: int, group: list[ExtendOperation]) -> list[ExtendOutcome]:
-            call = _Call(self._keys.shard_keys(shard))
+            call = Call(self._keys.shard_keys(shard))
             rows = [
                 [
                     call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
@@ -215,7 +179,7 @@ class RedisEngine:
             ]
             prefix = self._keys.counter_prefix(shard)
             results = await self._run("extend", shard, call, now_ms, prefix, rows)
-            return [_extend_outcome(result) for result in results]
+            return [extend_outcome(result) for result in results]
 
         return await self._by_shard(operations, run)
 
@@ -226,7 +190,7 @@ class RedisEngine:
 
         async def run(shard: int, group: list[RecordOperation]) -> list[RecordOutcome]:
             prefix = self._keys.counter_prefix(shard)
-            call = _Call(self._keys.shard_keys(shard))
+            call = Call(self._keys.shard_keys(shard))
             packed = [
                 [
                     part
@@ -253,7 +217,7 @@ class RedisEngine:
                 for operation, uses in zip(group, packed, strict=True)
             ]
             results = await self._run("record", shard, call, now_ms, prefix, call.specs, rows)
-            return [RecordOutcome(RecordCode(row[0]), _hold_of(row)) for row in results]
+            return [RecordOutcome(RecordCode(row[0]), hold_of(row)) for row in results]
 
         return await self._by_shard(operations, run)
 
@@ -261,7 +225,7 @@ class RedisEngine:
         """End holds whose time is over, at most so many in each shard."""
 
         async def run(shard: int) -> tuple[int, int, bool]:
-            call = _Call(self._keys.shard_keys(shard))
+            call = Call(self._keys.shard_keys(shard))
             prefix = self._keys.counter_prefix(shard)
             keep_ms = self._limits.expired_tombstone_ms
             expired, charged, more = await self._run(
@@ -284,7 +248,7 @@ class RedisEngine:
             return []
         shard = self._keys.shard_of(counters[0].org)
         prefix = self._keys.counter_prefix(shard)
-        call = _Call([self._keys.meta(shard)])
+        call = Call([self._keys.meta(shard)])
         numbers = [call.counter(counter, prefix, now_ms) for counter in counters]
         flat = await self._run("read", shard, call, now_ms, call.specs)
         values = decode_values([int(text) for text in flat])
@@ -349,7 +313,7 @@ class RedisEngine:
                 results[position] = result
         return results
 
-    async def _run(self, verb: str, shard: int, call: _Call, now_ms: int, *rest: object) -> Any:
+    async def _run(self, verb: str, shard: int, call: Call, now_ms: int, *rest: object) -> Any:
         """Run a script on a shard, and check that the shard is what it was.
 
         Raises:
@@ -398,57 +362,3 @@ def _shard_error(status: _Status, tag: str) -> BursarError:
             what = f"this server's clock is behind what shard {tag} has seen; check its time source"
             return ClockBehind(what, shard=tag)
     return ShardCold(f"{what}; nothing is decided from it until it is restored", shard=tag)
-
-
-def _reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome:
-    match result[0]:
-        case 1:
-            return Granted(result[1] - 1, result[2], decode_values(result[3]))
-        case 2:
-            return Found(decode_hold(result[1]))
-        case 3:
-            return Reused()
-        case _:
-            values = decode_values(result[1] or [], buckets=True)
-            ids = dict.fromkeys(
-                use.counter.id for offer in operation.offers for use in offer.uses if use.counts
-            )
-            return Denied(dict(zip(ids, values, strict=True)))
-
-
-def _retarget(operation: SettleOperation, now_ms: int) -> object:
-    if operation.retarget is None:
-        return 0
-    entries = []
-    for counter in operation.retarget.added:
-        kind, ttl_ms, p1, p2 = counter_spec(counter, now_ms)
-        # It is booked into the bucket of now: the reservation never held anything there.
-        slot = now_ms // p1 if counter.budget.window.length_ms and p2 else 0
-        entries.append(
-            [
-                counter.id,
-                kind,
-                ttl_ms,
-                p1,
-                p2,
-                slot,
-                counter.budget.meter,
-                int(entry_flags(counter)),
-                0,
-                0,
-                0,
-            ]
-        )
-    return [dict.fromkeys(operation.retarget.dropped, 1), entries]
-
-
-def _hold_of(result: list[Any]) -> Hold | None:
-    return decode_hold(result[1]) if len(result) > 1 else None
-
-
-def _extend_outcome(result: list[Any]) -> ExtendOutcome:
-    code = ExtendCode(result[0])
-    values: tuple[CounterValues, ...] = ()
-    if len(result) > 2:  # noqa: PLR2004 - the reply has its values in third place
-        values = decode_values(result[2] or [], buckets=code is ExtendCode.NO_ROOM)
-    return ExtendOutcome(code, _hold_of(result), values)

@@ -1,0 +1,123 @@
+"""Operations as the rows that the scripts read, and their replies as outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bursar.domain.budget import Counter, CounterValues
+from bursar.domain.meter import COUNTER_MAX
+from bursar.domain.offer import Offer
+from bursar.domain.subject import target_key
+from bursar.engine.keys import counter_spec
+from bursar.engine.operations import (
+    Denied,
+    ExtendCode,
+    ExtendOutcome,
+    Found,
+    Granted,
+    Hold,
+    ReserveOperation,
+    ReserveOutcome,
+    Reused,
+    SettleOperation,
+    entry_flags,
+)
+from bursar.engine.wire import decode_hold, decode_values
+
+
+class Call:
+    """One script call being built: its keys, each once, and where they are."""
+
+    def __init__(self, keys: list[str]) -> None:
+        self.keys = keys
+        self._first_counter = len(keys)
+        self._index: dict[str, int] = {}
+        self.specs: list[tuple[int, int, int, int]] = []
+
+    def counter(self, counter: Counter, prefix: str, now_ms: int) -> int:
+        """Return the number of a counter in this call, from 1."""
+        counter_id = counter.id
+        found = self._index.get(counter_id)
+        if found is None:
+            self.keys.append(prefix + counter_id)
+            self.specs.append(counter_spec(counter, now_ms))
+            found = self._index[counter_id] = len(self.specs)
+        return found
+
+    def hold(self, key: str) -> int:
+        """Return the number of a hold's key in this call; all counters must be there before."""
+        self.keys.append(key)
+        return len(self.keys)
+
+
+def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> list[object]:
+    """Return an offer as the reserve script reads it."""
+    uses: list[object] = []
+    for use in offer.uses:
+        uses += (
+            call.counter(use.counter, prefix, now_ms) if use.counts else 0,
+            use.base,
+            use.slope,
+            COUNTER_MAX if use.ceiling is None else use.ceiling,
+            use.counter.budget.meter,
+            int(entry_flags(use.counter)),
+        )
+    return [offer.output_min, offer.output_max, target_key(offer.target), uses]
+
+
+def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome:
+    """Return what the reserve script replied for an operation."""
+    match result[0]:
+        case 1:
+            return Granted(result[1] - 1, result[2], decode_values(result[3]))
+        case 2:
+            return Found(decode_hold(result[1]))
+        case 3:
+            return Reused()
+        case _:
+            values = decode_values(result[1] or [], buckets=True)
+            ids = dict.fromkeys(
+                use.counter.id for offer in operation.offers for use in offer.uses if use.counts
+            )
+            return Denied(dict(zip(ids, values, strict=True)))
+
+
+def retarget_row(operation: SettleOperation, now_ms: int) -> object:
+    """Return the retarget of a settlement as the settle script reads it."""
+    if operation.retarget is None:
+        return 0
+    entries = []
+    for counter in operation.retarget.added:
+        kind, ttl_ms, p1, p2 = counter_spec(counter, now_ms)
+        # It is booked into the bucket of now: the reservation never held anything there.
+        slot = now_ms // p1 if counter.budget.window.length_ms and p2 else 0
+        entries.append(
+            [
+                counter.id,
+                kind,
+                ttl_ms,
+                p1,
+                p2,
+                slot,
+                counter.budget.meter,
+                int(entry_flags(counter)),
+                0,
+                0,
+                0,
+            ]
+        )
+    return [dict.fromkeys(operation.retarget.dropped, 1), entries]
+
+
+def hold_of(result: list[Any]) -> Hold | None:
+    """Return the hold of a reply, or None where it has none."""
+    return decode_hold(result[1]) if len(result) > 1 else None
+
+
+def extend_outcome(result: list[Any]) -> ExtendOutcome:
+    """Return what the extend script replied for an operation."""
+    code = ExtendCode(result[0])
+    values: tuple[CounterValues, ...] = ()
+    if len(result) > 2:  # noqa: PLR2004 - the reply has its values in third place
+        values = decode_values(result[2] or [], buckets=code is ExtendCode.NO_ROOM)
+    return ExtendOutcome(code, hold_of(result), values)
