@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -107,7 +108,11 @@ def connect(
     flavour: str, address: str, fake: FakeTime | None = None, **options: AnyClient
 ) -> AnyClient:
     """Return a client of a flavour, with FAST settings unless given others."""
-    options.setdefault("settings", FAST)
+    # Ports are used again within a run: a connection of another test's server may not be.
+    options["settings"] = replace(
+        options.get("settings", FAST),
+        channel_options=(("grpc.use_local_subchannel_pool", 1),),
+    )
     if fake is not None:
         options["clock"] = fake.clock
         options["sleep"] = fake.sleep_async if flavour == "async" else fake.sleep

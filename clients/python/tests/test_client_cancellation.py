@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from flavours import ASK, FAST, WAIT_S, until
+from flavours import ASK, FAST, WAIT_S, connect, until
 from scripted_server import UNAVAILABLE, Gate, ScriptedServer
 
 from bursar_client import AsyncClient, Client
@@ -21,13 +21,13 @@ from bursar_client.pb import types_pb2 as types_pb
 
 @pytest_asyncio.fixture
 async def asynchronous(server: ScriptedServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.address, settings=FAST) as client:
+    async with connect("async", server.address) as client:
         yield client
 
 
 @pytest.fixture
 def synchronous(server: ScriptedServer) -> Iterator[Client]:
-    with Client(server.address, settings=FAST) as client:
+    with connect("sync", server.address).inner as client:
         yield client
 
 

@@ -363,8 +363,9 @@ async def test_forgotten_client_complains(
 async def test_everything_is_booked_once_in_the_end(
     make: MakeClient, server: ScriptedServer
 ) -> None:
-    chance = random.Random(7)
-    failures = [UNAVAILABLE, AnswerLost(), Failure(grpc.StatusCode.ABORTED, "CONCURRENT_CHANGE")]
+    chance = random.Random(7)  # noqa: S311
+    changed = Failure(grpc.StatusCode.ABORTED, "CONCURRENT_CHANGE")
+    failures: list[Failure | AnswerLost] = [UNAVAILABLE, AnswerLost(), changed]
 
     def chaos(name: str) -> Failure | AnswerLost | None:
         settles = name in ("Commit", "Release", "Batch")

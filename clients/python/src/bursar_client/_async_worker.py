@@ -27,6 +27,8 @@ class AsyncWorker:
 
     async def run(self, steps: Steps[Result]) -> Result:
         """Carry out steps that end with their caller."""
+        # Known from the first call on: a reservation may have to be settled from anywhere.
+        self._loop = asyncio.get_running_loop()
         return await run_async(steps, self._perform)
 
     async def run_shielded(self, steps: Steps[Result], order: asyncio.Lock) -> Result:
