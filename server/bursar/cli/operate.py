@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from bursar.cli.connection import (
     DEFAULT_ADDRESS,
@@ -18,7 +17,7 @@ from bursar.cli.connection import (
     connected,
     subject_of,
 )
-from bursar.cli.render import amount_text, counters_table, print_json
+from bursar.cli.render import amount_text, counters_table, plain_table, print_json
 from bursar_client import (
     BursarError,
     CommitOperation,
@@ -174,7 +173,7 @@ def _print_settlement(answer: object, as_json: bool) -> None:
     late = " (late)" if answer.late else ""
     console.print(f"[green]{answer.state.value}[/]{late} {answer.reservation_id}", highlight=False)
     if answer.charges:
-        table = Table(title="Charged", title_justify="left")
+        table = plain_table("Charged")
         table.add_column("meter")
         table.add_column("amount", justify="right")
         for charge in answer.charges:

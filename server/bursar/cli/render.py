@@ -98,9 +98,14 @@ def bar(status: CounterStatus) -> Text:
     )
 
 
+def plain_table(title: str) -> Table:
+    """Return an empty table in the one style that all have."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
 def counters_table(title: str, counters: Iterable[CounterStatus]) -> Table:
     """Return a table of counters with bars."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table(title)
     table.add_column("budget", overflow="fold", min_width=19)
     table.add_column("used", min_width=BAR_CELLS, no_wrap=True)
     for name in ("%", "committed", "held", "limit"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from bursar.cli.connection import (
     DEFAULT_ADDRESS,
@@ -15,7 +14,7 @@ from bursar.cli.connection import (
     levels,
     subject_of,
 )
-from bursar.cli.render import amount_text, counters_table, print_json
+from bursar.cli.render import amount_text, counters_table, plain_table, print_json
 from bursar_client import BudgetExplanation, Hold
 
 HOLDS_SHOWN_MAX = 1_000
@@ -55,7 +54,7 @@ def explain(
         print_json(explanation)
         return
     console = Console()
-    table = Table(title=f"Budgets and a call of {model}", title_justify="left")
+    table = plain_table(f"Budgets and a call of {model}")
     for name in ("budget", "applies", "why", "stands at", "ladder"):
         table.add_column(name, overflow="fold")
     for budget in explanation.budgets:
@@ -112,7 +111,7 @@ def holds(
     if not found:
         console.print("Nothing is held.")
         return
-    table = Table(title=f"Open holds of {who.org}", title_justify="left")
+    table = plain_table(f"Open holds of {who.org}")
     for name in ("reservation", "subject", "model", "expires", "holds"):
         table.add_column(name, overflow="fold")
     for hold in found:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from bursar.cli.recount import Committed, Mismatch, cost_nano_usd
-from bursar.cli.render import amount_text, counters_table
+from bursar.cli.render import amount_text, counters_table, plain_table
 from bursar.cli.tally import Tally
 from bursar_client import CounterStatus, Meter
 
@@ -57,7 +56,7 @@ def print_summary(
 
 
 def _decision_table(tally: Tally) -> Table:
-    table = Table(title="Decisions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = plain_table("Decisions")
     table.add_column("decision")
     table.add_column("how or why", overflow="fold")
     table.add_column("calls", justify="right")
@@ -78,12 +77,7 @@ def _decision_table(tally: Tally) -> Table:
 
 
 def _spend_table(commits: Sequence[Committed]) -> Table:
-    table = Table(
-        title="Spent, by level (calls, tokens, dollars)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = plain_table("Spent, by level (calls, tokens, dollars)")
     for name in ("level", "who"):
         table.add_column(name, no_wrap=True)
     for name in ("calls", "input", "output", "dollars"):
