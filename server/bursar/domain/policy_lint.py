@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator
 from decimal import Decimal
+
+from genai_prices.data import providers
 
 from bursar.domain.errors import Fault
 from bursar.domain.policy_document import BudgetDocument, PolicyDocument
@@ -55,43 +58,74 @@ def _unreachable_rungs(document: PolicyDocument) -> Iterator[Fault]:
 
 
 def _never_matching(document: PolicyDocument) -> Iterator[Fault]:
-    """Find budgets that are off, or have a fixed window without length."""
+    """Find budgets that are off, or whose scope is like no provider or model that is known."""
+    known = {
+        "provider": {provider.id for provider in providers}
+        | {model.provider for model in document.models if model.provider},
+        "model": {model.id for provider in providers for model in provider.models},
+    }
+    own_models = [model.match for model in document.models]
     for index, budget in enumerate(document.budgets):
         if budget.mode == "off":
             yield Fault(f"budgets[{index}].mode", "is off: the budget neither counts nor refuses")
+        for attribute in ("provider", "model"):
+            patterns = getattr(budget.scope, attribute) or []
+            if patterns and not any(
+                _is_like_a_known(pattern, known[attribute], own_models) for pattern in patterns
+            ):
+                yield Fault(
+                    f"budgets[{index}].scope.{attribute}",
+                    f"{', '.join(patterns)}: no {attribute} of the price data or of models is "
+                    "like it; the budget may never match",
+                )
+
+
+def _is_like_a_known(pattern: str, known: set[str], own_models: list[str]) -> bool:
+    return (
+        any(fnmatch.fnmatchcase(name, pattern) for name in known)
+        # A dated name is a known model too, and so is what the policy says of models.
+        or any(pattern.startswith(name) for name in known)
+        or any(fnmatch.fnmatchcase(pattern, own) or pattern == own for own in own_models)
+    )
 
 
 def _oversubscribed(document: PolicyDocument) -> Iterator[Fault]:
     """Find parents whose children may spend more than the parent in the same window."""
     for index, parent in enumerate(document.budgets):
-        children = [
-            child for child in document.budgets if child is not parent and _is_child(child, parent)
-        ]
-        total = sum((_size(child) for child in children), Decimal(0))
-        if children and total > _size(parent):
-            names = ", ".join(child.name for child in children[:5])
-            yield Fault(
-                f"budgets[{index}].limit",
-                f"is {_size(parent)} {parent.limit.unit}, less than its children together "
-                f"({total}: {names}); the parent then refuses first",
-            )
+        families: dict[str, list[BudgetDocument]] = {}
+        for child in document.budgets:
+            attribute = _narrowed_by(child, parent)
+            if attribute is not None:
+                families.setdefault(attribute, []).append(child)
+        for attribute, children in families.items():
+            total = sum((_size(child) for child in children), Decimal(0))
+            if total > _size(parent):
+                names = ", ".join(child.name for child in children[:5])
+                yield Fault(
+                    f"budgets[{index}].limit",
+                    f"is {_size(parent)} {parent.limit.unit}, less than its {attribute} budgets "
+                    f"together ({total}: {names}); the parent may refuse first",
+                )
 
 
-def _is_child(child: BudgetDocument, parent: BudgetDocument) -> bool:
-    """Say whether a budget is one step below another: same meter and window, one condition more."""
+def _narrowed_by(child: BudgetDocument, parent: BudgetDocument) -> str | None:
+    """Return the one attribute by which a budget is a step below another, or None.
+
+    Both must count the same over the same window, or their limits do not compare.
+    """
     if child.per or parent.per or "unlimited" in (child.limit.value, parent.limit.value):
-        return False
-    same = (
-        child.limit.unit == parent.limit.unit
-        and child.window == parent.window
-        and child.timezone == parent.timezone
-    )
+        return None
+    if (child.limit.unit, child.window, child.timezone) != (
+        parent.limit.unit,
+        parent.window,
+        parent.timezone,
+    ):
+        return None
     narrow, wide = child.scope.conditions(), parent.scope.conditions()
-    return (
-        same
-        and len(narrow) == len(wide) + 1
-        and all(narrow.get(name) == value for name, value in wide.items())
-    )
+    added = [name for name in narrow if name not in wide]
+    if len(added) != 1 or any(narrow.get(name) != value for name, value in wide.items()):
+        return None
+    return added[0]
 
 
 def _size(budget: BudgetDocument) -> Decimal:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -11,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from bursar.domain.errors import BursarError, FieldInvalid, InternalError
+from bursar.domain.errors import BursarError, FieldInvalid, InternalError, StoreUnavailable
 from bursar.pb import budget_authority_service_pb2 as authority_pb
 
 DOMAIN = "bursar"
@@ -56,9 +54,11 @@ def known_error(error: BaseException, method: str) -> BursarError:
         if isinstance(error, InternalError):
             _log.error("call_failed", method=method, exc_info=error)
         return error
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return DeadlineExceeded(
-            "the deadline passed; the outcome is unknown, and the same request_id may be retried"
+    if isinstance(error, TimeoutError):
+        # All that a handler waits for is the store.
+        return StoreUnavailable(
+            "Redis did not answer before the deadline; the outcome is unknown, and the same "
+            "request_id may be retried"
         )
     # Nothing of what went wrong inside reaches a caller.
     _log.error("call_failed", method=method, exc_info=error)
