@@ -29,6 +29,7 @@ _CODES = {
     "SHARD_COLD": grpc.StatusCode.UNAVAILABLE,
     "CLOCK_BEHIND": grpc.StatusCode.UNAVAILABLE,
     "DRAINING": grpc.StatusCode.UNAVAILABLE,
+    "SERVER_OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "CONCURRENT_CHANGE": grpc.StatusCode.ABORTED,
     "DEADLINE_EXCEEDED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "INTERNAL": grpc.StatusCode.INTERNAL,
@@ -41,6 +42,20 @@ class DeadlineExceeded(BursarError):
     """The call's deadline passed."""
 
     reason = "DEADLINE_EXCEEDED"
+
+
+class Draining(BursarError):
+    """The server is shutting down; another one takes the call at once."""
+
+    reason = "DRAINING"
+    retry_after_ms = 0
+
+
+class ServerOverloaded(BursarError):
+    """The server has as many calls in progress as it may have."""
+
+    reason = "SERVER_OVERLOADED"
+    retry_after_ms = 100
 
 
 def known_error(error: BaseException, method: str) -> BursarError:

@@ -13,7 +13,13 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from bursar.domain.errors import BursarError, LimitExceeded
-from bursar.service.errors import DeadlineExceeded, known_error, to_status
+from bursar.service.errors import (
+    DeadlineExceeded,
+    Draining,
+    ServerOverloaded,
+    known_error,
+    to_status,
+)
 from bursar.service.metrics import count_error
 
 OUR_METHODS = "/bursar."
@@ -30,7 +36,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the handlers of Bursar's services; health and reflection pass untouched."""
 
     def __init__(
-        self, default_deadline_ms: int, deadline_ms_max: int, message_bytes_max: int
+        self,
+        *,
+        default_deadline_ms: int,
+        deadline_ms_max: int,
+        message_bytes_max: int,
+        concurrent_calls_max: int,
     ) -> None:
         """Holds the bounds.
 
@@ -38,11 +49,19 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             default_deadline_ms: For calls that bring no deadline, 1 or more.
             deadline_ms_max: Longest that any call may take, 1 or more.
             message_bytes_max: Largest request, in bytes.
+            concurrent_calls_max: Calls in progress at the most, 1 or more.
         """
         self._default_deadline_s = default_deadline_ms / 1_000
         self._deadline_s_max = deadline_ms_max / 1_000
         self._message_bytes_max = message_bytes_max
+        self._concurrent_calls_max = concurrent_calls_max
+        self._calls = 0
+        self._draining = False
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def drain(self) -> None:
+        """Refuse every call from now on; those in progress go on."""
+        self._draining = True
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """Return the wrapped handler of a method, made once."""
@@ -66,7 +85,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         async def guarded(
             request: Message, context: grpc.aio.ServicerContext[Any, Any]
         ) -> Message | None:
+            self._calls += 1
             try:
+                self._check_load()
                 self._check_size(request)
                 async with asyncio.timeout(self._time_to_answer_s(context)):
                     return await handle(request, context)
@@ -81,6 +102,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     status.code, status.details, trailing_metadata=status.trailing_metadata
                 )
                 return None
+            finally:
+                self._calls -= 1
 
         return guarded
 
@@ -93,6 +116,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise DeadlineExceeded("the deadline had passed before the call began")
         remaining_s = min(remaining_s, self._deadline_s_max)
         return remaining_s - min(remaining_s * ANSWER_SHARE, ANSWER_S_MAX)
+
+    def _check_load(self) -> None:
+        if self._draining:
+            raise Draining("the server is shutting down; call another one")
+        if self._calls > self._concurrent_calls_max:
+            raise ServerOverloaded(
+                f"{self._concurrent_calls_max} calls are in progress, and no more are taken",
+                limit=self._concurrent_calls_max,
+            )
 
     def _check_size(self, request: Message) -> None:
         size = request.ByteSize()

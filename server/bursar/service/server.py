@@ -40,15 +40,16 @@ class GrpcServer:
     """Serves an authority on one address."""
 
     def __init__(self, authority: Authority, settings: Settings) -> None:
+        self._guard = Guard(
+            default_deadline_ms=settings.default_deadline_ms,
+            deadline_ms_max=settings.deadline_ms_max,
+            message_bytes_max=settings.message_bytes_max,
+            concurrent_calls_max=settings.concurrent_rpcs_max,
+        )
         self._server = grpc.aio.server(
-            interceptors=[
-                Guard(
-                    settings.default_deadline_ms,
-                    settings.deadline_ms_max,
-                    settings.message_bytes_max,
-                )
-            ],
-            maximum_concurrent_rpcs=settings.concurrent_rpcs_max,
+            interceptors=[self._guard],
+            # The guard refuses earlier and says why; this bounds even what it refuses.
+            maximum_concurrent_rpcs=2 * settings.concurrent_rpcs_max,
             options=_options(settings),
         )
         decoder = Decoder(settings.default_ttl_ms, settings.ttl_ms_max)
@@ -99,6 +100,7 @@ class GrpcServer:
 
     async def stop(self, grace_ms: int) -> None:
         """Take no new calls, and end when those in progress have ended or the time is over."""
+        self._guard.drain()
         await self._server.stop(grace_ms / 1_000)
 
 
