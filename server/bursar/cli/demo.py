@@ -23,7 +23,7 @@ from bursar.cli.live import LiveView
 from bursar.cli.recount import Committed, Mismatch, Recount
 from bursar.cli.summary import print_summary
 from bursar.cli.tally import Tally
-from bursar.cli.workload import Call, calls, load_trace, load_workload
+from bursar.cli.workload import Call, WorkloadError, calls, load_trace, load_workload
 from bursar_client import AsyncClient, BursarError, CounterStatus, Subject, Target
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -43,6 +43,7 @@ class DemoServer:
         self._listen = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
         self.restarts = -1
+        self.address = ""
 
     @property
     def pid(self) -> int:
@@ -77,14 +78,18 @@ class DemoServer:
             tail = "\n".join(log_file.read_text(encoding="utf-8").splitlines()[-5:])
             raise RuntimeError(f"the server did not start; the end of {log_file}:\n{tail}")
         self.restarts += 1
-        address = line.strip().rpartition(" ")[2]
-        self._listen = address
-        return address
+        self.address = self._listen = line.strip().rpartition(" ")[2]
+        return self.address
+
+    def has_died(self) -> bool:
+        """Say whether it was started and runs no more."""
+        return self._process is not None and self._process.poll() is not None
 
     def start_again_if_dead(self) -> bool:
         """Start it again where it has died, and say whether it had."""
-        if self._process is None or self._process.poll() is None:
+        if not self.has_died():
             return False
+        assert self._process is not None
         assert self._process.stdout is not None
         self._process.stdout.close()
         self.start()
@@ -152,8 +157,13 @@ def demo(
     """Replay a real trace against an embedded server, and recount. Exit code 1 if a check fails."""
     console = Console()
     policy = EXAMPLES / "acme.yaml"
-    workload = load_workload(EXAMPLES / "acme-workload.yaml")
-    sizes = load_trace(EXAMPLES / "azure_llm_2023_conv.csv", SHORT_CALLS if short else requests)
+    try:
+        workload = load_workload(EXAMPLES / "acme-workload.yaml")
+        most = SHORT_CALLS if short else requests
+        sizes = load_trace(EXAMPLES / "azure_llm_2023_conv.csv", most)
+    except WorkloadError as error:
+        console.print(f"the demo needs the examples of a checkout: {error}", style="red")
+        raise typer.Exit(2) from None
     todo = list(calls(workload, sizes, seed))
     passed = True
     if (data_dir / "commits.jsonl").exists():
