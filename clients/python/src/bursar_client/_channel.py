@@ -8,6 +8,12 @@ import grpc
 
 from bursar_client._settings import Settings
 
+RECONNECT_BACKOFF_INITIAL_MS, RECONNECT_BACKOFF_MAX_MS = 100, 2_000
+"""First and longest pause between attempts to connect."""
+
+RECONNECT_BACKOFF_MIN_MS = 1_000
+"""Least time that an attempt to connect may take."""
+
 
 def channel_options(settings: Settings) -> list[tuple[str, str | int]]:
     """Return the options of a channel, for both flavours of gRPC."""
@@ -19,6 +25,10 @@ def channel_options(settings: Settings) -> list[tuple[str, str | int]]:
         "grpc.keepalive_time_ms": round(settings.keepalive_interval_s * 1_000),
         "grpc.keepalive_timeout_ms": round(settings.keepalive_timeout_s * 1_000),
         "grpc.keepalive_permit_without_calls": 0,
+        # gRPC's own pauses grow to two minutes: long after the server is back, calls would fail.
+        "grpc.initial_reconnect_backoff_ms": RECONNECT_BACKOFF_INITIAL_MS,
+        "grpc.min_reconnect_backoff_ms": RECONNECT_BACKOFF_MIN_MS,
+        "grpc.max_reconnect_backoff_ms": RECONNECT_BACKOFF_MAX_MS,
     }
     options.update(settings.channel_options)
     return list(options.items())

@@ -40,7 +40,7 @@ class Settings:
     settle_deadline_s: float = 900.0
     settle_backlog_max: int = 10_000
     settle_backoff_initial_s: float = 0.05
-    settle_backoff_max_s: float = 30.0
+    settle_backoff_max_s: float = 5.0
     retry_attempts_max: int = 4
     retry_backoff_initial_s: float = 0.02
     retry_backoff_max_s: float = 0.2
