@@ -51,7 +51,7 @@ from bursar.engine.operations import (
 from bursar.engine.operations import HoldState as StoredState
 
 AS_RESERVED = -1
-"""Amount that books what was reserved: no better figure is known."""
+"""Amount that books what is still held, or was at expiry: no better figure is known."""
 
 
 async def settle(

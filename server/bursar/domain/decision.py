@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bursar.domain.answer import (
@@ -89,6 +89,19 @@ def _request_values(use: Use, output_tokens: int) -> CounterValues:
 def tightest_first(statuses: Sequence[CounterStatus]) -> tuple[CounterStatus, ...]:
     """Return the counters with the least left first, bounded."""
     return tuple(sorted(statuses, key=lambda status: status.tightness)[:STATUSES_MAX])
+
+
+def exceeded(statuses: Iterable[CounterStatus]) -> list[CounterStatus]:
+    """Return the counters that a grant took past a limit which is not enforced.
+
+    Args:
+        statuses: The counters after the grant.
+    """
+    return [
+        status
+        for status in statuses
+        if status.ceiling is None and status.remaining is not None and status.remaining < 0
+    ]
 
 
 @dataclass(frozen=True, slots=True)

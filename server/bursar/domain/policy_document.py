@@ -379,7 +379,22 @@ def _budget_problems(budget: BudgetDocument) -> list[str]:
         given = next(iter(budget.overdraft.model_dump(exclude_none=True)))
         if given not in ("percent", unit):
             problems.append(f"overdraft: must be percent or {unit}, is {given}")
+        elif budget.limit.value != "unlimited":
+            problems += _overdraft_problems(budget.limit, budget.overdraft)
     return problems
+
+
+def _overdraft_problems(limit: LimitDocument, overdraft: OverdraftDocument) -> list[str]:
+    """Refuse what together passes what can be counted exactly."""
+    size = Decimal(limit.value)
+    if overdraft.percent is not None:
+        extra = size * overdraft.percent / 100
+    else:
+        extra = Decimal(next(iter(overdraft.model_dump(exclude_none=True).values())))
+    most = USD_MAX if limit.unit == "usd" else Decimal(meter.AMOUNT_MAX)
+    if size + extra <= most:
+        return []
+    return [f"overdraft: limit and overdraft are {size + extra} together, more than {most}"]
 
 
 _MONTHLY = (WindowKind.MONTH, WindowKind.QUARTER, WindowKind.YEAR)

@@ -52,7 +52,7 @@ class HoldEntry:
         meter: What is counted.
         flags: How it ends.
         held: What it still holds, in the meter's unit.
-        reserved: What it held in all.
+        reserved: What it held in all; of an expired hold, at its end.
         booked: What its expiry charged.
     """
 
@@ -188,7 +188,7 @@ class SettleOperation:
         hold_id: Which hold.
         verb: Commit or release.
         fingerprint: Of the settlement's content.
-        amounts: Actual amounts by meter; -1 books what was reserved.
+        amounts: Actual amounts by meter; -1 books what is still held, or was at expiry.
         target: What was used; empty where no budget depends on it.
         partial: More commits follow.
         sequence: Number of this partial commit.

@@ -5,11 +5,17 @@ from __future__ import annotations
 from opentelemetry import metrics
 
 from bursar.domain.answer import ReserveAnswer
+from bursar.domain.decision import exceeded
 
 _meter = metrics.get_meter("bursar")
 
 _decisions = _meter.create_counter(
     "bursar.decisions", unit="{decision}", description="Decisions by kind and, if denied, by why."
+)
+_exceeded = _meter.create_counter(
+    "bursar.budgets.exceeded",
+    unit="{decision}",
+    description="Grants that a budget in mode warn or observe would have denied, by budget.",
 )
 _errors = _meter.create_counter(
     "bursar.errors", unit="{call}", description="Calls that failed, by method and reason."
@@ -45,6 +51,11 @@ def count_decision(answer: ReserveAnswer) -> None:
         1,
         {"decision": str(answer.decision), "kind": kind, "unbudgeted": answer.unbudgeted},
     )
+    for status in exceeded(answer.counters):
+        budget = status.counter.budget
+        _exceeded.add(
+            1, {"org": status.counter.org, "budget": budget.name, "mode": str(budget.mode)}
+        )
     if answer.replayed:
         _replayed.add(1, {"method": "Reserve"})
 

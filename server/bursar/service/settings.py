@@ -132,7 +132,8 @@ class Settings(BaseSettings):
     ttl_ms_max: int = Field(
         86_400_000,
         ge=100,
-        le=604_800_000,
+        # Counters outlive their last use by COUNTER_RETENTION_MS, which must exceed this well.
+        le=86_400_000,
         description="Longest time to live of a hold that a caller may ask for.",
     )
     tombstone_ms: int = Field(

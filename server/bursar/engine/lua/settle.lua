@@ -7,7 +7,7 @@
 --      operations  {hold key, verb, fingerprint, partial, sequence, amounts, keep_ms, target,
 --                   retarget, note}
 --      verb        1 commit, 2 release
---      amounts     by meter; -1: as reserved, nothing better is known
+--      amounts     by meter; -1: what is still held, or was at expiry: nothing better is known
 --      target      what was used; '' where no budget depends on it
 --      retarget    0, or {counters that do not count this target, entries that do as well}
 --      note        kept in the journal as it is
@@ -49,18 +49,18 @@ local function refusal(hold, verb, fingerprint, partial, sequence, target, retar
 end
 
 -- What this call books on an entry.
-local function amount_of(entry, amounts, verb, dropped)
+local function amount_of(hold, entry, amounts, verb, dropped)
   if verb == RELEASE or has_flag(entry[E_FLAGS], FLAG_RETURNED) then return 0 end
   if dropped and dropped[entry[E_COUNTER]] then return 0 end
   local amount = amounts[entry[E_METER]] or 0
   if amount >= 0 then return amount end
-  return entry[E_HELD] > 0 and entry[E_HELD] or entry[E_RESERVED]
+  return hold[H_STATE] == STATE_EXPIRED and entry[E_RESERVED] or entry[E_HELD]
 end
 
 local function settle_entry(entry, amount, partial)
   local counter = load_entry(prefix, entry, now)
   local returned = partial and math.min(entry[E_HELD], amount) or entry[E_HELD]
-  local overage = math.max(0, amount - entry[E_HELD])
+  local overage = math.max(0, amount - entry[E_HELD] - entry[E_BOOKED])
   -- A counter that is gone has no window to book into any more; the journal has the amounts.
   if counter.exists or counter.may_begin then
     if returned ~= 0 then add_held(counter, -returned) end
@@ -90,7 +90,7 @@ local function settle(operation)
   end
   local due = {}
   for position, entry in ipairs(hold[H_ENTRIES]) do
-    due[position] = amount_of(entry, amounts, verb, dropped)
+    due[position] = amount_of(hold, entry, amounts, verb, dropped)
     if not can_add(load_entry(prefix, entry, now), due[position]) then return {OVERFLOW, hold} end
   end
   local settled, late = {}, now >= hold[H_EXPIRE_MS] and 1 or 0
@@ -127,9 +127,7 @@ for number, operation in ipairs(operations) do results[number] = settle(operatio
 
 -- Write. The first write frees memory: a Redis that is full refuses a script at its first write
 -- that needs some, and settling must go on.
-for _, key in ipairs(order) do
-  if ended[key] then redis.call('ZREM', KEYS[2], key) end
-end
+for _, key in ipairs(order) do redis.call('ZREM', KEYS[2], key) end
 write_counters(now)
 for _, key in ipairs(order) do
   write_hold(key, touched[key], ended[key] or 0)

@@ -37,7 +37,8 @@ local function expire(key, hold)
       add_committed(counter, entry[E_SLOT], booked)
     end
     if booked > 0 then charged = charged + 1 end
-    entry[E_HELD], entry[E_BOOKED] = 0, booked
+    -- What it held at its end is what a late commit of unknown price is charged.
+    entry[E_RESERVED], entry[E_HELD], entry[E_BOOKED] = entry[E_HELD], 0, booked
     settled[position] = booked
   end
   hold[H_STATE] = STATE_EXPIRED

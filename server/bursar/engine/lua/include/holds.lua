@@ -1,4 +1,4 @@
--- Shared: the hold, one MessagePack array, mirrored by engine/hold.py.
+-- Shared: the hold, one MessagePack array, mirrored by engine/operations.py.
 
 local STATE_OPEN, STATE_COMMITTED, STATE_RELEASED, STATE_EXPIRED, STATE_RECORDED = 1, 2, 3, 4, 5
 
@@ -12,7 +12,7 @@ local H_SETTLE_FINGERPRINT, H_SETTLE_MS, H_SETTLED, H_CHARGES = 12, 13, 14, 15
 local H_SEQUENCE, H_LATE, H_REVISION, H_OUTPUT_NOW = 16, 17, 18, 19
 
 -- Fields of an entry: one counter of a hold. held is what it still holds, reserved what it held
--- in all, booked what expiry charged.
+-- in all (of an expired one: at its end), booked what expiry charged.
 local E_COUNTER, E_KIND, E_TTL_MS, E_P1, E_P2, E_SLOT = 1, 2, 3, 4, 5, 6
 local E_METER, E_FLAGS, E_HELD, E_RESERVED, E_BOOKED = 7, 8, 9, 10, 11
 
