@@ -10,87 +10,23 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
-from pydantic.fields import FieldInfo
-
-from bursar.service.settings import Settings, variable
+from reference.api_page import api_page
+from reference.cli_page import cli_page
+from reference.errors_page import errors_page
+from reference.policy_page import policy_page
+from reference.policy_schema import schema_text
+from reference.settings_page import settings_page
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SETTINGS_HEAD = """\
-# Settings
-
-Generated from `server/bursar/service/settings.py` by `make gen`; do not edit.
-
-The server reads its settings from the environment. An empty variable counts as not set. A
-variable that starts with `BURSAR_` and is not in this table stops the server at its start,
-so that a misspelt setting is noticed.
-
-| Variable | Default | Range | Meaning |
-| --- | --- | --- | --- |
-"""
-
-
-def number(value: float) -> str:
-    """Return a number with its thousands apart, as in the code."""
-    return f"{value:_}"
-
-
-def own_text(field: FieldInfo, name: str) -> str | None:
-    """Return the text that a setting brings for a cell, or None where it brings none."""
-    extra = field.json_schema_extra
-    return str(extra[name]) if isinstance(extra, dict) and name in extra else None
-
-
-def default_text(field: FieldInfo) -> str:
-    """Return the default of a setting as a table's cell."""
-    if text := own_text(field, "default_text"):
-        return text
-    default = field.default
-    if default is None or default == ():
-        return "none"
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    return f"`{number(default) if isinstance(default, int) else default}`"
-
-
-def range_text(field: FieldInfo) -> str:
-    """Return what values a setting takes as a table's cell."""
-    if text := own_text(field, "range_text"):
-        return text
-    annotation: Any = field.annotation
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    if annotation is bool:
-        return "`true`, `false`"
-    limits = {
-        name: getattr(limit, name)
-        for limit in field.metadata
-        for name in ("ge", "le", "pattern")
-        if getattr(limit, name, None) is not None
-    }
-    if "pattern" in limits:
-        return f"`{limits['pattern']}`"
-    return f"{number(limits['ge'])} to {number(limits['le'])}"
-
-
-def settings_page() -> str:
-    """Return the page of settings."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        cells = (
-            f"`{variable(name)}`",
-            default_text(field),
-            range_text(field),
-            field.description or "",
-        )
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
-    return SETTINGS_HEAD + "".join(rows)
-
-
 # Each generated file, relative to the root, and the function that returns its text.
 PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/api.md": api_page,
+    "docs/reference/cli.md": cli_page,
+    "docs/reference/errors.md": errors_page,
+    "docs/reference/policy.md": policy_page,
+    "docs/reference/policy.schema.json": schema_text,
     "docs/reference/settings.md": settings_page,
 }
 
@@ -99,10 +35,11 @@ def main() -> int:
     """Generate, or check that nothing would change."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail where a file would change")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the pages are")
     arguments = parser.parse_args()
     stale = []
     for name, render in PAGES.items():
-        path, text = ROOT / name, render()
+        path, text = arguments.root / name, render()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)

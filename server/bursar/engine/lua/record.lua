@@ -57,7 +57,7 @@ local function record(operation)
       string.sub(counter.key, #prefix + 1), counter.kind, counter.ttl_ms, counter.p1,
       counter.p2, counter.slot, meter, flags, 0, 0, 0,
     }
-    for _, value in ipairs({amount, amount, counter.committed, counter.held, counter.credit}) do
+    for _, value in ipairs({amount, 0, counter.committed, counter.held, counter.credit}) do
       settled[#settled + 1] = value
     end
   end
