@@ -29,6 +29,8 @@ class Entry:
     held: int
     at_expiry: int = 0
     charged_at_expiry: int = 0
+    added: bool = False
+    """It came with another target than the granted one."""
 
 
 @dataclass

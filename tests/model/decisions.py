@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from typing import Any
 
 from model.books import Books, Hold, name
-from model.offers import Offer, Use
+from model.offers import Offer, Use, Variant, applied, ceiling
 from model.rules import TERMINAL, duration_ms
 
 HELD_RETRY_MS = 1_000
@@ -30,18 +30,41 @@ def largest_output(books: Books, offer: Offer, now_ms: int) -> int | None:
     return output
 
 
+def affordable_output(books: Books, request: dict[str, Any], offer: Offer, now_ms: int) -> int:
+    """Return the largest output that would be granted now: less output may satisfy more rungs."""
+    caps = [
+        rung["cap_output"]
+        for use in offer.uses
+        for rung in books.rules.ladder(use.budget)
+        if "cap_output" in rung and rung["cap_output"] < offer.output_max
+    ]
+    found = [0]
+    for most in [offer.output_max, *caps]:
+        uses = [
+            replace(use, ceiling=ceiling(books.rules, use.budget, request, offer.variant, most))
+            for use in offer.uses
+        ]
+        largest = largest_output(books, replace(offer, uses=tuple(uses), output_max=most), now_ms)
+        found.append(largest or 0)
+    return max(found)
+
+
+Block = tuple[tuple[int, bool, int], Use, int | None]
+"""What keeps an offer from being granted: how long (for sorting), where, and when it ends."""
+
+
 def deny(books: Books, request: dict[str, Any], offers: list[Offer], now_ms: int) -> dict[str, Any]:
     """Name what binds: of each offer the longest block, of all offers the shortest of these."""
-    refusals = [binding(books, offer, now_ms) for offer in offers]
-    best = min(reversed(range(len(offers))), key=lambda at: refusals[at][0])
-    (order, _), use, retry_ms = refusals[best]
-    offer = offers[best]
-    status = books.status(use, 0, now_ms)
-    rooms = [(room(books, each, now_ms), each.slope) for each in offer.uses]
-    fits = [int(left // slope) for left, slope in rooms if slope > 0 and left < math.inf]
-    if any(left < 0 for left, _ in rooms):
-        fits.append(0)
+    blocked = [blocks(books, offer, now_ms) for offer in offers]
+    longest = [max(each, key=lambda block: block[0]) for each in blocked]
+    best = min(reversed(range(len(offers))), key=lambda at: longest[at][0])
+    (order, _, _), use, retry_ms = longest[best]
+    offer, status = offers[best], books.status(use, 0, now_ms)
     cut = offer.input_cap is not None and request.get("input_tokens", 0) > offer.input_cap
+    directive: dict[str, Any] = {"deny": {}}
+    if KINDS[order] != "NEVER":
+        binding = [block_use for _, block_use, _ in blocked[best]]
+        directive = terminal(books, request, offer, binding, now_ms)
     return {
         "decision": "DENIED",
         "kind": KINDS[order],
@@ -49,28 +72,28 @@ def deny(books: Books, request: dict[str, Any], offers: list[Offer], now_ms: int
         "limit": status["limit"],
         "committed": status["committed"],
         "held": status["held"],
-        "affordable_output_tokens": max(0, min([*fits, offer.output_max])),
+        "affordable_output_tokens": affordable_output(books, request, offer, now_ms),
         "affordable_input_tokens": offer.input_cap if cut and not offer.input_cut else None,
         "retry_after_ms": retry_ms,
-        "directive": terminal(books, request, use, status, offer, KINDS[order]),
+        "directive": directive,
     }
 
 
-def binding(books: Books, offer: Offer, now_ms: int) -> tuple[tuple[int, int], Use, int | None]:
-    blocks = []
+def blocks(books: Books, offer: Offer, now_ms: int) -> list[Block]:
+    """Return everything that keeps an offer from being granted."""
+    found: list[Block] = []
     for use in offer.uses:
         needed = use.base + use.slope * offer.output_min
         if room(books, use, now_ms) + use.base >= needed:
             continue
         committed = 0 if use.key is None else books.committed(use.key, now_ms)
+        kind, retry_ms = 0, HELD_RETRY_MS
         if needed > use.ceiling:
             kind, retry_ms = 2, None
         elif committed + needed > use.ceiling:
             kind, retry_ms = 1, frees_in_ms(books, use, committed + needed, now_ms)
-        else:
-            kind, retry_ms = 0, HELD_RETRY_MS
-        blocks.append(((kind, retry_ms or 0), use, retry_ms))
-    return max(blocks, key=lambda block: block[0])
+        found.append(((kind, retry_ms is None, retry_ms or 0), use, retry_ms))
+    return found
 
 
 def frees_in_ms(books: Books, use: Use, wanted: int, now_ms: int) -> int | None:
@@ -92,36 +115,44 @@ def frees_in_ms(books: Books, use: Use, wanted: int, now_ms: int) -> int | None:
 
 
 def terminal(
-    books: Books, request: dict[str, Any], use: Use, status: dict[str, Any], offer: Offer, kind: str
+    books: Books, request: dict[str, Any], offer: Offer, uses: list[Use], now_ms: int
 ) -> dict[str, Any]:
-    """Return the highest terminal rung that was reached and that the caller can carry out."""
-    used = status["committed"] + status["held"] + use.base + use.slope * offer.output_min
-    found: dict[str, Any] = {"deny": {}}
-    if kind == "NEVER":
-        return found
-    for rung in books.rules.ladder(use.budget):
-        if used * 100 <= status["limit"] * rung["at"]:
-            continue
-        if "deny" in rung:
-            found = {"deny": {}}
-        for action in ("serve_cached", "queue"):
-            if action in rung and action in request.get("accepts", []):
-                wait = rung[action]
-                found = {action: {} if wait is True else {"to": duration_ms(wait["max_wait"])}}
-    return found
+    """Return of each budget the highest terminal rung that is reached and can be carried out."""
+    found: dict[str, Any] = {}
+    for use in uses:
+        status = books.status(use, 0, now_ms)
+        used = status["committed"] + status["held"] + use.base + use.slope * offer.output_min
+        last: dict[str, Any] = {}
+        for rung in books.rules.ladder(use.budget):
+            if used * 100 > status["limit"] * rung["at"] and (
+                "deny" in rung
+                or any(name in rung and name in request.get("accepts", []) for name in TERMINAL)
+            ):
+                last = rung
+        merge_terminal(found, last)
+    return found or {"deny": {}}
+
+
+def merge_terminal(found: dict[str, Any], rung: dict[str, Any]) -> None:
+    """Add what a budget's terminal rung asks; of several queues the shortest wait counts."""
+    found |= {name: {} for name in ("serve_cached", "deny") if name in rung}
+    if "queue" in rung:
+        wait_ms = duration_ms(rung["queue"]["max_wait"])
+        found["queue"] = {"to": min(wait_ms, found.get("queue", {"to": wait_ms})["to"])}
 
 
 def grant_directive(
     books: Books, request: dict[str, Any], offer: Offer, output: int
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if books.rules.resolved(request.get("provider", ""), request["model"])[1] != offer.model:
-        found["switch_model"] = {"to": offer.model}
+    asked = books.rules.resolved(request.get("provider", ""), request["model"])
+    if asked != (offer.variant.provider, offer.variant.model):
+        found["switch_model"] = {"to": offer.variant.model}
     if output < offer.output_wanted:
         found["shorten_output"] = {"to": output}
     if offer.input_cut:
         found["truncate_input"] = {"to": offer.input_cap}
-    if offer.finish_applied:
+    if offer.variant.finish_applied:
         found["finish"] = {}
     return found
 
@@ -130,29 +161,23 @@ def next_directive(
     books: Books, hold: Hold, provider: str, model: str, now_ms: int
 ) -> dict[str, Any]:
     """Return what the next call should do: what the rungs say that are reached by now."""
-    found: dict[str, Any] = {}
+    rules, found, reached = books.rules, {}, []
     for entry in hold.entries:
         budget, status = entry.use.budget, books.status(entry.use, 0, now_ms)
-        if not books.rules.enforced(budget):
+        if not rules.enforced(budget):
             continue
-        used, last = status["committed"] + status["held"], {}
-        for rung in books.rules.ladder(budget):
-            if used * 100 < status["limit"] * rung["at"]:
-                break
-            if "switch_model" in rung and fnmatchcase(model, rung["switch_model"]["from"]):
-                switch = rung["switch_model"]
-                to = books.rules.resolved(switch.get("to_provider", ""), switch["to"])
-                if to != (provider, model):
-                    found["switch_model"] = {"to": to[1]}
-            if "cap_output" in rung:
-                before = found.get("shorten_output", {"to": math.inf})["to"]
-                found["shorten_output"] = {"to": min(before, rung["cap_output"])}
-            if "finish" in rung:
-                found["finish"] = {}
-            if any(name in rung for name in TERMINAL):
-                last = rung
-        if "queue" in last:
-            wait_ms = duration_ms(last["queue"]["max_wait"])
-            found["queue"] = {"to": min(wait_ms, found.get("queue", {"to": wait_ms})["to"])}
-        found |= {name: {} for name in ("serve_cached", "deny") if name in last}
+        used = status["committed"] + status["held"]
+        rungs = [
+            rung for rung in rules.ladder(budget) if used * 100 >= status["limit"] * rung["at"]
+        ]
+        reached += rungs
+        endings = [rung for rung in rungs if any(name in rung for name in TERMINAL)]
+        merge_terminal(found, endings[-1] if endings else {})
+    climbed = applied(rules, Variant(model, provider), sorted(reached, key=lambda rung: rung["at"]))
+    if (climbed.provider, climbed.model) != (provider, model):
+        found["switch_model"] = {"to": climbed.model}
+    if climbed.cap < math.inf:
+        found["shorten_output"] = {"to": climbed.cap}
+    if climbed.finishing:
+        found["finish"] = {}
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -27,23 +27,6 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """One way to grant a request."""
-
-    provider: str
-    model: str
-    output_min: int
-    output_max: int
-    output_wanted: int
-    input_cap: int | None
-    input_cut: bool
-    finish_applied: bool
-    applied: int
-    uses: tuple[Use, ...]
-    unpriced: bool
-
-
-@dataclass(frozen=True)
 class Variant:
     """The request with some rungs applied."""
 
@@ -55,6 +38,20 @@ class Variant:
     applied: int = 0
 
 
+@dataclass(frozen=True)
+class Offer:
+    """One way to grant a request."""
+
+    variant: Variant
+    output_min: int
+    output_max: int
+    output_wanted: int
+    input_cap: int | None
+    input_cut: bool
+    uses: tuple[Use, ...]
+    unpriced: bool
+
+
 def offers_of(rules: Rules, request: dict[str, Any], now_ms: int) -> list[Offer]:
     found = [offer(rules, request, each, now_ms) for each in variants(rules, request, now_ms)]
     return [offer for offer in found if offer and offer.output_min <= offer.output_max]
@@ -64,8 +61,10 @@ def variants(rules: Rules, request: dict[str, Any], now_ms: int) -> Iterator[Var
     """Yield every combination of how far each ladder is climbed, mildest first, each once."""
     provider, model = rules.resolved(request.get("provider", ""), request["model"])
     who = attributes(request, provider, model)
+    asked = Variant(model, provider, finishing=request.get("closing", False))
+    plain = offer(rules, request, asked, now_ms)
     ladders = [
-        climbable(rules, budget, request, model)
+        climbable(rules, budget, request, model, plain.output_max if plain else math.inf)
         for budget in rules.matching(who, now_ms)
         if rules.enforced(budget)
     ]
@@ -78,7 +77,7 @@ def variants(rules: Rules, request: dict[str, Any], now_ms: int) -> Iterator[Var
     combinations = [sorted(rungs, key=lambda rung: rung["at"]) for rungs in climbs]
     seen = set()
     for rungs in combinations:
-        variant = applied(rules, request, provider, model, rungs)
+        variant = applied(rules, asked, rungs)
         result = (variant.provider, variant.model, variant.cap, variant.finishing)
         if result not in seen:
             seen.add(result)
@@ -86,23 +85,21 @@ def variants(rules: Rules, request: dict[str, Any], now_ms: int) -> Iterator[Var
 
 
 def climbable(
-    rules: Rules, budget: str, request: dict[str, Any], model: str
+    rules: Rules, budget: str, request: dict[str, Any], model: str, output: float
 ) -> list[dict[str, Any]]:
     """Return the restricting rungs up to the first that ends, or that the caller cannot do."""
     accepts = request.get("accepts", [])
-    wanted = request.get("max_output_tokens")
     rungs = []
     for rung in rules.ladder(budget):
         if any(name in rung for name in TERMINAL):
             break
         if "switch_model" in rung:
-            applies = fnmatchcase(model, rung["switch_model"]["from"])
-            possible = not applies or "switch_model" in accepts
+            possible = not is_like(model, rung) or "switch_model" in accepts
         elif "cap_output" in rung:
             possible = (
                 "shorter_output" in accepts
                 or "min_output_tokens" in request
-                or (wanted is not None and wanted <= rung["cap_output"])
+                or output <= rung["cap_output"]
             )
         elif "finish" in rung:
             possible = request.get("closing", False) or "finish" in accepts
@@ -114,34 +111,41 @@ def climbable(
     return rungs
 
 
-def applied(
-    rules: Rules, request: dict[str, Any], provider: str, model: str, rungs: list[dict[str, Any]]
-) -> Variant:
-    cap, finishing, finish_applied = math.inf, request.get("closing", False), False
-    count = len(rungs)
+def is_like(model: str, rung: dict[str, Any]) -> bool:
+    """Return whether a model is one of those that a rung switches from."""
+    return fnmatchcase(model.lower(), rung["switch_model"]["from"].lower())
+
+
+def switched_to(rules: Rules, rung: dict[str, Any]) -> tuple[str, str]:
+    switch = rung["switch_model"]
+    return rules.resolved(switch.get("to_provider", ""), switch["to"])
+
+
+def applied(rules: Rules, asked: Variant, rungs: list[dict[str, Any]]) -> Variant:
+    """Return the request as asked with rungs applied; those that change nothing do not count."""
+    variant = asked
     for rung in rungs:
-        if "switch_model" in rung:
-            switch = rung["switch_model"]
-            to = rules.resolved(switch.get("to_provider", ""), switch["to"])
-            if fnmatchcase(model, switch["from"]) and (provider, model) != to:
-                provider, model = to
-            else:
-                count -= 1
+        count = variant.applied + 1
+        if "switch_model" in rung and is_like(variant.model, rung):
+            provider, model = switched_to(rules, rung)
+            if (provider, model) != (variant.provider, variant.model):
+                variant = replace(variant, provider=provider, model=model, applied=count)
         if "cap_output" in rung:
-            cap = min(cap, rung["cap_output"])
-        if "finish" in rung:
-            finishing = finish_applied = True
-    return Variant(model, provider, cap, finishing, finish_applied, count)
+            variant = replace(variant, cap=min(variant.cap, rung["cap_output"]), applied=count)
+        if "finish" in rung and not variant.finishing:
+            variant = replace(variant, finishing=True, finish_applied=True, applied=count)
+    return variant
 
 
 def offer(rules: Rules, request: dict[str, Any], variant: Variant, now_ms: int) -> Offer | None:
     who = attributes(request, variant.provider, variant.model)
     budgets = rules.matching(who, now_ms)
     unpriced = False
-    if any(rules.meter(budget) == "cost" for budget in budgets):
+    modes = [rules.mode(budget) for budget in budgets if rules.meter(budget) == "cost"]
+    if modes:
         unpriced = rules.of_model(variant.model, "price") is None
-        priced = rules.price(variant.model) is not None
-        if not priced and rules.document.get("unpriced", "deny") == "deny":
+        strict = rules.document.get("unpriced", "deny") == "deny" and "enforce" in modes
+        if strict and rules.price(variant.model) is None:
             return None
     once = [b for b in budgets if rules.window_kind(b) == "request" and rules.enforced(b)]
     request, cap, cut = cut_input(rules, request, once)
@@ -167,16 +171,18 @@ def offer(rules: Rules, request: dict[str, Any], variant: Variant, now_ms: int) 
         )
         for budget in budgets
     )
-    return Offer(
-        variant.provider, variant.model, most if least is None else least, most, wanted,
-        cap, cut, variant.finish_applied, variant.applied, uses, unpriced,
-    )  # fmt: skip
+    least = most if least is None else least
+    return Offer(variant, least, most, wanted, cap, cut, uses, unpriced)
 
 
 def cut_input(
     rules: Rules, request: dict[str, Any], once: list[str]
 ) -> tuple[dict[str, Any], int | None, bool]:
-    caps = [rules.limit(budget) for budget in once if rules.meter(budget) == "input_tokens"]
+    caps = [
+        rules.share(budget, headroom(rules, budget, request))
+        for budget in once
+        if rules.meter(budget) == "input_tokens"
+    ]
     if not caps:
         return request, None, False
     cap = min(caps)
@@ -238,10 +244,10 @@ def ceiling(
 
 
 def satisfied(rules: Rules, rung: dict[str, Any], variant: Variant, most: int) -> bool:
+    """Return whether a variant, with that output at the most, does what a rung asks."""
     if "switch_model" in rung:
-        switch = rung["switch_model"]
-        applies = fnmatchcase(variant.model, switch["from"])
-        return not applies or variant.model == switch["to"]
+        same = (variant.provider, variant.model) == switched_to(rules, rung)
+        return not is_like(variant.model, rung) or same
     if "cap_output" in rung:
         return most <= rung["cap_output"]
     if "finish" in rung:

@@ -80,7 +80,14 @@ class Reference:
     ) -> dict[str, Any]:
         ttl_ms = duration_ms(request["ttl"]) if "ttl" in request else DEFAULT_TTL_MS
         hold = Hold(
-            request, {}, offer.model, offer.provider, now_ms, now_ms + ttl_ms, ttl_ms, output
+            request,
+            {},
+            offer.variant.model,
+            offer.variant.provider,
+            now_ms,
+            now_ms + ttl_ms,
+            ttl_ms,
+            output,
         )
         counters = {}
         for use in offer.uses:
@@ -98,8 +105,8 @@ class Reference:
         directive = grant_directive(self.books, request, offer, output)
         hold.answer = {
             "decision": "GRANTED_DEGRADED" if directive else "GRANTED",
-            "model": offer.model,
-            "provider": offer.provider,
+            "model": offer.variant.model,
+            "provider": offer.variant.provider,
             "max_output_tokens": output,
             "max_input_tokens": offer.input_cap,
             "directive": directive,
@@ -137,7 +144,7 @@ class Reference:
         dropped = self.retarget(hold, provider, model)
         requests = commit.get("requests", 0 if part else 1)
         amounts = self.rules.amounts(commit, model, requests)
-        late = now_ms >= hold.expire_ms
+        late = hold.state == "EXPIRED" or now_ms >= hold.expire_ms
         charges: dict[str, tuple[int, int]] = {}
         booked = []
         for entry in hold.entries:
@@ -189,8 +196,13 @@ class Reference:
         for key in used:
             if key not in have and key not in granted:
                 use = Use(key.budget, key, 0, 0, math.inf)
-                hold.entries.append(Entry(use, self.books.slot(key, hold.create_ms), 0))
-        return have & (set(granted) - set(used))
+                slot = self.books.slot(key, hold.create_ms)
+                hold.entries.append(Entry(use, slot, 0, added=True))
+        return {
+            entry.use.key
+            for entry in hold.entries
+            if (entry.added or entry.use.key in granted) and entry.use.key not in used
+        }
 
     def book(self, entry: Entry, amount: int, now_ms: int) -> None:
         key = entry.use.key
@@ -263,9 +275,9 @@ class Reference:
             offers = [
                 each
                 for each in offers_of(self.rules, estimate, hold.create_ms)
-                if (each.provider, each.model) == (hold.provider, hold.model)
+                if (each.variant.provider, each.variant.model) == (hold.provider, hold.model)
             ]
-            offer = max(offers, key=lambda each: (each.output_max, each.applied))
+            offer = max(offers, key=lambda each: (each.output_max, each.variant.applied))
             uses = {entry.use.key: entry.use for entry in hold.entries}
             uses |= {use.key: use for use in offer.uses if use.key}
             totals = [uses[e.use.key].base + uses[e.use.key].slope * output for e in hold.entries]

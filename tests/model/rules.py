@@ -93,9 +93,11 @@ class Rules:
             return self.limit(budget) * given["percent"] // 100
         return sum(self.amount(budget, value) for value in given.values())
 
+    def mode(self, budget: str) -> str:
+        return self.budgets[budget].get("mode", "enforce")
+
     def enforced(self, budget: str) -> bool:
-        mode = self.budgets[budget].get("mode", "enforce")
-        return mode == "enforce" and self.limit(budget) is not None
+        return self.mode(budget) == "enforce" and self.limit(budget) is not None
 
     def share(self, budget: str, percent: int) -> int:
         limit = self.limit(budget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import TypeVar
 
@@ -29,10 +30,25 @@ Result = TypeVar("Result")
 class Authority:
     """Decides, books and shows. All methods raise the errors of `domain.errors`."""
 
-    def __init__(self, engine: Engine, policies: Policies, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        policies: Policies,
+        clock: Clock,
+        catch_up: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Brings together what decides.
+
+        Args:
+            engine: Where counters and holds are.
+            policies: What decides.
+            clock: When.
+            catch_up: Asked to set the clock where a shard has seen a later time.
+        """
         self._engine = engine
         self.policies = policies
         self._clock = clock
+        self._catch_up = catch_up
 
     async def reserve(self, request: ReserveRequest) -> ReserveAnswer:
         """Decide whether a call may be made, and hold its amounts."""
@@ -121,10 +137,19 @@ class Authority:
         return await self._at_now(lambda now_ms: self._engine.sweep(now_ms, most))
 
     async def _at_now(self, call: Callable[[int], Awaitable[Result]]) -> Result:
-        """Call with the time, and once more where a pause let it go stale on the way."""
+        """Call with the time, and again where it was stale.
+
+        A pause on the way makes it so: then the clock itself is right, and must not be moved.
+        Where that does not help, the clock is behind those of other servers.
+        """
+        with suppress(ClockBehind):
+            return await call(self._clock.now_ms())
         try:
             return await call(self._clock.now_ms())
         except ClockBehind:
+            if self._catch_up is None:
+                raise
+            await self._catch_up()
             return await call(self._clock.now_ms())
 
     async def _or_error(self, answer: Awaitable[ExtendAnswer]) -> ExtendAnswer | BursarError:

@@ -58,3 +58,16 @@ class CorrectedClock:
         self._offset_ms += step_ms
         self._set = True
         return behind_ms
+
+    def catch_up(self, reference_ms: int, asked_at_ms: int) -> None:
+        """Go forward to the reference at once, and never back.
+
+        For a server that a shard has refused because it is behind: others decide by the later time
+        already, so going along with it frees nothing that they have not freed.
+
+        Args:
+            reference_ms: What the reference said.
+            asked_at_ms: `steady_ms` when it was asked.
+        """
+        middle_ms = (asked_at_ms + self._steady_ms()) // 2 + self._offset_ms
+        self._offset_ms += max(0, reference_ms - middle_ms)

@@ -12,7 +12,7 @@ from bursar.authority.settle import ended
 from bursar.domain.answer import Decision, Denial, DenialKind, ExtendAnswer
 from bursar.domain.budget import CounterValues
 from bursar.domain.decision import deny, tightest_first
-from bursar.domain.errors import ConcurrentChange, ReservationExpired
+from bursar.domain.errors import BursarError, ConcurrentChange, ReservationExpired
 from bursar.domain.offer import Offer, Plan, Use, plan
 from bursar.domain.request import ExtendRequest
 from bursar.domain.subject import target_key
@@ -57,7 +57,7 @@ async def extend(
         ttl_ms=request.ttl_ms or 0,
     )
     if request.max_output_tokens is None:
-        [outcome] = await engine.extend([expiry], now_ms)
+        outcome = await _ask(engine, expiry, now_ms)
         return _extended(policies, name, outcome, now_ms)
     for _ in range(ATTEMPTS_MAX):
         hold = await engine.find_hold(name.org, name.hold_id)
@@ -72,15 +72,24 @@ async def extend(
             output_tokens=request.max_output_tokens,
             totals=_totals(hold, offer, request.max_output_tokens),
         )
-        [outcome] = await engine.extend([operation], now_ms)
+        outcome = await _ask(engine, operation, now_ms)
         if outcome.code is ExtendCode.NO_ROOM:
-            return _denied(name, hold, planned, offer, outcome)
+            # The windows are those of the reservation, the time to wait is from now on.
+            planned = replace(planned, offers=(offer,), now_ms=now_ms)
+            return _denied(name, hold, planned, outcome)
         if outcome.code is not ExtendCode.CHANGED:
             return _extended(policies, name, outcome, now_ms)
     raise ConcurrentChange(
         f"reservation {request.reservation_id} changed {ATTEMPTS_MAX} times meanwhile; try again",
         reservationId=request.reservation_id,
     )
+
+
+async def _ask(engine: Engine, operation: ExtendOperation, now_ms: int) -> ExtendOutcome:
+    [outcome] = await engine.extend([operation], now_ms)
+    if isinstance(outcome, BursarError):
+        raise outcome
+    return outcome
 
 
 def _not_open(reservation_id: str, hold: Hold | None) -> Exception:
@@ -162,14 +171,13 @@ def _denied(
     name: HoldName,
     hold: Hold,
     planned: Plan,
-    offer: Offer,
     outcome: ExtendOutcome,
 ) -> ExtendAnswer:
     """Say why there is no room to grow: as if the hold were not there and asked for it all."""
     values: dict[str, CounterValues] = {}
     for entry, found in zip(hold.entries, outcome.values, strict=True):
         values[entry.counter_id] = replace(found, held=found.held - entry.held)
-    answer = deny(replace(planned, offers=(offer,)), values)
+    answer = deny(planned, values)
     return ExtendAnswer(
         name.reservation_id,
         Decision.DENIED,

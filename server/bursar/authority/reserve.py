@@ -8,7 +8,7 @@ from dataclasses import replace
 from bursar.authority.identity import hold_name, reserve_fingerprint
 from bursar.authority.payload import decode_payload, encode_payload
 from bursar.authority.policies import Policies
-from bursar.domain.answer import Decision, ReserveAnswer
+from bursar.domain.answer import Decision, Directive, ReserveAnswer, Shorten, SwitchTo
 from bursar.domain.decision import deny, grant
 from bursar.domain.errors import BursarError, RequestIdReused
 from bursar.domain.offer import Plan, plan
@@ -52,7 +52,11 @@ async def reserve(
     operations = [_operation(each, requests[at]) for at, each in plans.items()]
     outcomes = await engine.reserve(operations, now_ms) if operations else []
     for (position, planned), outcome in zip(plans.items(), outcomes, strict=True):
-        answers[position] = _answer(policies, planned, requests[position], outcome)
+        answers[position] = (
+            outcome
+            if isinstance(outcome, BursarError)
+            else _answer(policies, planned, requests[position], outcome)
+        )
     return [answer for answer in answers if answer is not None]
 
 
@@ -98,17 +102,36 @@ def _repeat(policies: Policies, request: ReserveRequest, hold: Hold) -> ReserveA
     org = request.subject.org
     version = decode_payload(org, hold.payload).policy_version
     policy = policies.version(org, version)
-    answer = ReserveAnswer(
-        decision=Decision.GRANTED,
-        policy_version=version,
-        target=parse_target_key(hold.target),
-        max_output_tokens=hold.output_tokens,
-    )
-    if policy is not None:
+    if policy is None:
+        answer = _from_hold(policies, request, hold, version)
+    else:
         planned = plan(request, policy, hold.create_ms)
-        if hold.offer <= len(planned.offers):
-            offer = planned.offers[hold.offer - 1]
-            answer = grant(planned, offer, hold.output_tokens, hold.values)
+        answer = grant(planned, planned.offers[hold.offer - 1], hold.output_tokens, hold.values)
     reservation_id = hold_name(org, request.request_id).reservation_id
     expire_ms = hold.create_ms + request.ttl_ms
     return replace(answer.held_as(reservation_id, expire_ms, request.ttl_ms), replayed=True)
+
+
+def _from_hold(
+    policies: Policies, request: ReserveRequest, hold: Hold, version: str
+) -> ReserveAnswer:
+    """Answer what the hold itself says: the version that granted it is not kept here any more.
+
+    What to call and how much of it is the same; the counters and who asked for a change are not
+    known.
+    """
+    asked = policies.of(request.subject.org).price_book.resolve(request.target)
+    target, wanted = parse_target_key(hold.target), request.estimate.max_output_tokens
+    shorter = wanted is not None and hold.output_tokens < wanted
+    directive = Directive(
+        switch_model=SwitchTo(asked, target, ()) if target != asked else None,
+        shorten_output=Shorten(hold.output_tokens, ()) if shorter else None,
+    )
+    changed = directive.switch_model or directive.shorten_output
+    return ReserveAnswer(
+        decision=Decision.GRANTED_DEGRADED if changed else Decision.GRANTED,
+        policy_version=version,
+        target=target,
+        max_output_tokens=hold.output_tokens,
+        directive=directive,
+    )

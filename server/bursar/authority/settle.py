@@ -38,6 +38,7 @@ from bursar.domain.subject import Target, attributes, parse_target_key, target_k
 from bursar.domain.window import WindowKind
 from bursar.engine.operations import (
     Engine,
+    EntryFlags,
     EntrySettlement,
     Hold,
     RecordCode,
@@ -90,7 +91,9 @@ async def settle(
         for (position, operation), outcome in zip(waiting.items(), outcomes, strict=True):
             request = requests[position]
             policy = policies.of(operation.org)
-            if outcome.code is SettleCode.OTHER_TARGET and outcome.hold is not None:
+            if isinstance(outcome, BursarError):
+                answers[position] = outcome
+            elif outcome.code is SettleCode.OTHER_TARGET and outcome.hold is not None:
                 retarget = _retarget(policy, operation, outcome.hold)
                 again[position] = replace(operation, retarget=retarget)
             else:
@@ -162,8 +165,9 @@ def _retarget(policy: Policy, operation: SettleOperation, hold: Hold) -> Retarge
         for target in (parse_target_key(hold.target), parse_target_key(operation.target))
     )
     held = {entry.counter_id for entry in hold.entries}
+    added = {each.counter_id for each in hold.entries if EntryFlags.ADDED in each.flags}
     return Retarget(
-        dropped=frozenset(held & (granted.keys() - used.keys())),
+        dropped=frozenset((held & granted.keys() | added) - used.keys()),
         added=tuple(used[each] for each in used if each not in granted and each not in held),
     )
 
@@ -307,6 +311,9 @@ async def record(
     outcomes = await engine.record(list(waiting.values()), now_ms) if waiting else []
     for (position, operation), outcome in zip(waiting.items(), outcomes, strict=True):
         request = requests[position]
+        if isinstance(outcome, BursarError):
+            answers[position] = outcome
+            continue
         if outcome.code is RecordCode.REUSED:
             answers[position] = RequestIdReused(
                 f"request_id {request.request_id!r} was used before with other content; use a new "

@@ -78,7 +78,7 @@ class ServerProcess:
             ),
         )
         await self._open_store()
-        authority = Authority(self._engine, self._policies, self._clock)
+        authority = Authority(self._engine, self._policies, self._clock, self._catch_up_clock)
         self._server = GrpcServer(authority, settings)
         self.address = await self._server.start()
         self._run_always("sweep", settings.sweep_interval_ms, lambda: self._sweep(authority))
@@ -133,6 +133,10 @@ class ServerProcess:
         behind_ms = self._clock.correct(await self._store.time_ms(), asked_at_ms)
         if abs(behind_ms) > self._settings.clock_skew_ms_max:
             _log.warning("clock_differs_from_redis", behind_ms=behind_ms)
+
+    async def _catch_up_clock(self) -> None:
+        asked_at_ms = time.monotonic_ns() // 1_000_000
+        self._clock.catch_up(await self._store.time_ms(), asked_at_ms)
 
     async def _sweep(self, authority: Authority) -> None:
         for _ in range(_SWEEPS_IN_A_ROW_MAX):
@@ -196,7 +200,7 @@ def load_policies(files: Sequence[Path]) -> list[Policy]:
 async def serve(
     settings: Settings, policies: Sequence[Policy], started: Callable[[str], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+    """Serve until SIGTERM or SIGINT, then drain; a signal ends a start that waits, too.
 
     Args:
         settings: How.
@@ -209,10 +213,26 @@ async def serve(
         loop.add_signal_handler(number, stopping.set)
     process = ServerProcess(settings, policies)
     try:
-        await process.start()
+        if not await _start_unless(stopping, process):
+            await process.close()
+            return
     except BaseException:
         await process.close()
         raise
     started(process.address)
     await stopping.wait()
     await process.stop()
+
+
+async def _start_unless(stopping: asyncio.Event, process: ServerProcess) -> bool:
+    """Start a process, and say whether it did before it was told to stop."""
+    starting = asyncio.create_task(process.start())
+    told = asyncio.create_task(stopping.wait())
+    await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    await starting
+    return True
