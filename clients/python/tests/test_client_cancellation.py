@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from flavours import ASK, FAST, WAIT_S, connect, until
+from flavours import ASK, FAST, POLL_S, WAIT_S, connect, until
 from scripted_server import UNAVAILABLE, Gate, ScriptedServer
 
-from bursar_client import AsyncClient, Client
+from bursar_client import AsyncClient, Client, Reservation
+from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 from bursar_client.pb import types_pb2 as types_pb
 
 
@@ -33,6 +35,13 @@ def synchronous(server: ScriptedServer) -> Iterator[Client]:
 
 async def _arrived(gate: Gate) -> None:
     assert await asyncio.to_thread(gate.arrived.wait, WAIT_S)
+
+
+def _hold_the_loop_until_reserved(server: ScriptedServer) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not server.reservations:
+        assert time.monotonic() < deadline_s, "not reserved in time"
+        time.sleep(POLL_S)
 
 
 async def test_task_cancelled_in_the_block(
@@ -134,6 +143,66 @@ async def test_cancelled_commit_that_fails_goes_to_the_background(
     server.always.clear()
     await until(lambda: server.only().state == "COMMITTED")
     assert server.only().tokens() == (10, 2)
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["before the answer", "with the answer"])
+async def test_reserve_of_a_cancelled_caller_is_given_back(
+    asynchronous: AsyncClient, server: ScriptedServer, at_once: bool
+) -> None:
+    gate = Gate()
+    server.script["Reserve"].append(gate)
+    entered = False
+
+    async def work() -> None:
+        nonlocal entered
+        async with asynchronous.reserve(**ASK):
+            entered = True
+
+    task = asyncio.create_task(work())
+    await _arrived(gate)
+    if at_once:
+        gate.opened.set()
+        _hold_the_loop_until_reserved(server)
+    task.cancel()
+    gate.opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asynchronous.close()
+    assert not entered
+    assert server.only().state == "RELEASED"
+
+
+async def test_reserve_that_can_be_asked_again_stays(
+    asynchronous: AsyncClient, server: ScriptedServer
+) -> None:
+    gate = Gate()
+    server.script["Reserve"].append(gate)
+    task = asyncio.create_task(asynchronous.try_reserve(**ASK, request_id="mine"))
+    await _arrived(gate)
+    task.cancel()
+    gate.opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asynchronous.reserve(**ASK, request_id="mine") as r:
+        await r.commit(input_tokens=10, output_tokens=2)
+    assert server.names().count("Release") == 0
+    assert server.only().tokens() == (10, 2)
+
+
+async def test_denial_of_a_cancelled_caller_leaves_nothing(
+    asynchronous: AsyncClient, server: ScriptedServer
+) -> None:
+    gate = Gate()
+    server.script["Reserve"].append(gate)
+    server.decide = lambda request: authority_pb.ReserveResponse(decision="DECISION_DENIED")
+    task = asyncio.create_task(asynchronous.try_reserve(**ASK))
+    await _arrived(gate)
+    task.cancel()
+    gate.opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asynchronous.close()
+    assert server.names() == ["Reserve"]
 
 
 async def test_parallel_partial_commits_keep_their_order(
@@ -247,6 +316,28 @@ def test_interrupt_in_a_pause_of_the_settlement(server: ScriptedServer) -> None:
         r.call_started()
         server.script["Commit"].extend([UNAVAILABLE] * 5)
         r.commit(input_tokens=10, output_tokens=2)
+    assert server.only().tokens() == (10, 2)
+
+
+class Interrupted:
+    """A lock that is interrupted while it is waited for."""
+
+    def __enter__(self) -> None:
+        raise KeyboardInterrupt
+
+    def __exit__(self, *raised: object) -> None:
+        pytest.fail("it was never entered")
+
+
+def test_interrupt_while_another_thread_settles(
+    synchronous: Client, server: ScriptedServer
+) -> None:
+    reservation = synchronous.try_reserve(**ASK)
+    assert isinstance(reservation, Reservation)
+    reservation._order = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        reservation.commit(input_tokens=10, output_tokens=2)
+    synchronous.close()
     assert server.only().tokens() == (10, 2)
 
 

@@ -9,8 +9,6 @@ import subprocess
 import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import grpc
 import pytest
@@ -140,19 +138,20 @@ def test_credentials() -> None:
     assert isinstance(channel_credentials(True), grpc.ChannelCredentials)
 
 
-async def test_example_of_the_readme(server: ScriptedServer) -> None:
+def test_example_of_the_readme(server: ScriptedServer) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     code = readme.split("```python\n")[1].split("```")[0]
-
-    async def call_model(model: str, prompt: str, max_tokens: int) -> SimpleNamespace:
-        assert (model, max_tokens) == ("gpt-5", 500)
-        return SimpleNamespace(input_tokens=11, output_tokens=3, text=f"answer to {prompt}")
-
-    names: dict[str, Any] = {"call_model": call_model}
-    exec(code, names)  # noqa: S102
-    async with AsyncClient(server.address) as bursar:
-        assert await names["answer"](bursar, "this") == "answer to this"
-    assert server.only().tokens() == (11, 3)
+    assert "127.0.0.1:4500" in code
+    ended = subprocess.run(  # noqa: S603
+        [sys.executable, "-W", "error", "-c", code.replace("127.0.0.1:4500", server.address)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == readme.split("```output\n")[1].split("```")[0]
+    assert server.only().tokens() == (1_200, 87)
 
 
 _FORGETFUL = """

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from bursar.cli.commit_log import ATTEMPT, BOOKED
 from bursar.cli.connection import levels
-from bursar.cli.recount import Committed
+from bursar.cli.recount import Committed, CounterKey, counter_key
 from bursar.cli.tally import Tally
 from bursar.cli.workload import Call
 from bursar_client import (
     AsyncClient,
     BudgetDenied,
+    BudgetMode,
     BursarError,
     CounterStatus,
     DeadlineExceeded,
     Denial,
+    Grant,
     Subject,
     Unavailable,
 )
@@ -28,7 +30,7 @@ RETRY_EVERY_S = 0.2
 RETRY_FOR_S = 60.0
 
 Record = Callable[[str, Committed], None]
-"""Told `attempt` before a commit is sent and `booked` after it was acknowledged."""
+"""Told ATTEMPT before a commit is sent and BOOKED after it was acknowledged."""
 
 
 class CallFailed(Exception):
@@ -88,7 +90,7 @@ async def _make(client: AsyncClient, call: Call, pace: Pace, tally: Tally, recor
             await _attempt(client, call, pace, tally, record)
             return
         except BudgetDenied as denied:
-            tally.count_denial(denied.denial)
+            tally.count_denial(denied.denial, call.subject)
             return
         except CallFailed:
             tally.released += 1
@@ -120,13 +122,13 @@ async def _attempt(
     if call.dies:
         answer = await client.try_reserve(**arguments)
         if isinstance(answer, Denial):
-            tally.count_denial(answer)
+            tally.count_denial(answer, call.subject)
         else:
+            tally.count_grant(answer.grant, call.subject)
             tally.abandoned += 1
         return
     async with client.reserve(**arguments) as reservation:
-        reserve_time = datetime.now(UTC)
-        tally.count_grant(reservation.grant)
+        tally.count_grant(reservation.grant, call.subject)
         if call.fails:
             raise CallFailed
         reservation.call_started()
@@ -135,36 +137,37 @@ async def _attempt(
             sent = min(sent, reservation.max_input_tokens)
         answered = min(call.output_tokens, reservation.max_output_tokens)
         await asyncio.sleep(answered * pace.call_s)
-        committed = Committed(call.subject, reservation.grant.target, sent, answered, reserve_time)
-        record("attempt", committed)
+        committed = Committed(
+            subject=call.subject,
+            target=reservation.grant.target,
+            input_tokens=sent,
+            output_tokens=answered,
+            reserve_time=_reserve_time(reservation.grant, pace),
+            request_id=reservation.request_id,
+        )
+        record(ATTEMPT, committed)
         settlement = await reservation.commit(input_tokens=sent, output_tokens=answered)
-        tally.commits.append(committed)
+        tally.count_commit(committed, settlement)
         if not settlement.queued:
-            record("booked", committed)
+            record(BOOKED, committed)
+
+
+def _reserve_time(grant: Grant, pace: Pace) -> datetime:
+    """Return when the server decided, which says which windows the amounts belong to."""
+    if grant.expire_time is None:
+        return datetime.now(UTC)
+    return grant.expire_time - timedelta(seconds=pace.ttl_s)
 
 
 async def read_counters(
     client: AsyncClient, org: str, subjects: Iterable[Subject]
 ) -> list[CounterStatus]:
-    """Return every counter of an org and of some subjects, each once, in the policy's order."""
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], CounterStatus] = {}
+    """Return every counter of an org and of some subjects, each once."""
+    found: dict[CounterKey, CounterStatus] = {}
     for subject in (Subject(org=org), *subjects):
         async for counter in client.get_balances(**levels(subject)):
-            found.setdefault((counter.budget, tuple(sorted(counter.partition.items()))), counter)
+            found.setdefault(counter_key(counter), counter)
     return list(found.values())
-
-
-async def watch_counters(
-    client: AsyncClient,
-    org: str,
-    interval_s: float,
-    show: Callable[[list[CounterStatus]], None],
-) -> None:
-    """Show the org's counters again and again until cancelled."""
-    while True:
-        with suppress(BursarError):
-            show([counter async for counter in client.get_balances(org=org)])
-        await asyncio.sleep(interval_s)
 
 
 def over_limit(counters: Iterable[CounterStatus]) -> list[CounterStatus]:
@@ -172,5 +175,7 @@ def over_limit(counters: Iterable[CounterStatus]) -> list[CounterStatus]:
     return [
         counter
         for counter in counters
-        if not counter.unlimited and counter.mode.value == "enforce" and counter.remaining < 0
+        if not counter.unlimited
+        and counter.mode is BudgetMode.ENFORCE
+        and counter.committed + counter.held > counter.ceiling + counter.credit
     ]

@@ -2,67 +2,93 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
-from bursar_client import BursarError, Client, Subject
+from bursar.cli.render import print_error
+from bursar_client import BursarError, Client, DeadlineExceeded, Subject, Unavailable
 
 DEFAULT_ADDRESS = "127.0.0.1:4500"
+ADDRESS_VARIABLE = "BURSAR_ADDRESS"
 SUBJECT_LEVELS = ("org", "team", "feature", "agent", "user", "task")
+COUNT_MAX = 1_000_000_000
+"""Most tokens that a call may name."""
+
+_ADDRESS = re.compile(r"[!-~]+")
+_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|unix|xds):")
+_OPERATION = re.compile(r"\boperations\[0\]\.[a-z]+\.")
+_LABEL = "labels."
+
+
+def _known_address(value: str) -> str:
+    if not _ADDRESS.fullmatch(value) or (not _SCHEME.match(value) and ":" not in value):
+        raise typer.BadParameter(f"{value!r} is not HOST:PORT")
+    return value
+
 
 Address = Annotated[
     str,
-    typer.Option("--address", envvar="BURSAR_ADDRESS", help="Server to talk to."),
+    typer.Option(
+        "--address",
+        envvar=ADDRESS_VARIABLE,
+        metavar="HOST:PORT",
+        callback=_known_address,
+        help="Server to talk to.",
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print JSON. Amounts are whole numbers: tokens, requests, or nano-USD where the "
+        "meter is cost.",
+    ),
+]
 Who = Annotated[
     list[str],
     typer.Argument(
-        metavar="SUBJECT...",
+        metavar="SUBJECT",
         help="org=NAME, and as needed team=, feature=, agent=, user=, task=, labels.KEY=.",
     ),
 ]
-
-_LABEL = "labels."
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model to call.")]
+Provider = Annotated[
+    str, typer.Option(help="The model's provider; found by the model's name where not given.")
+]
 
 
 def subject_of(parts: list[str]) -> Subject:
     """Return a subject from `level=value` arguments.
 
     Raises:
-        typer.BadParameter: A part is not of that form, or the org is missing.
+        typer.BadParameter: A part is not of that form or comes twice, or the org is missing.
     """
-    levels: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    given: dict[str, str] = {}
     for part in parts:
         name, equals, value = part.partition("=")
-        if equals and name in SUBJECT_LEVELS:
-            levels[name] = value
-        elif equals and name.startswith(_LABEL):
-            labels[name.removeprefix(_LABEL)] = value
-        else:
+        if not equals or not (name in SUBJECT_LEVELS or name.startswith(_LABEL)):
             known = ", ".join((*SUBJECT_LEVELS, "labels.KEY"))
             raise typer.BadParameter(f"{part!r} is not NAME=VALUE with a NAME of {known}")
-    if not levels.get("org"):
+        if name in given:
+            raise typer.BadParameter(f"{name} is given twice")
+        given[name] = value
+    if not given.get("org"):
         raise typer.BadParameter("org=NAME is required")
-    return Subject(**levels, labels=labels)
+    labels = {
+        name.removeprefix(_LABEL): given.pop(name)
+        for name in list(given)
+        if name.startswith(_LABEL)
+    }
+    return Subject(**given, labels=labels)
 
 
 def levels(subject: Subject) -> dict[str, Any]:
     """Return a subject as the keyword arguments of the client's calls."""
-    return {
-        "org": subject.org,
-        "team": subject.team,
-        "feature": subject.feature,
-        "agent": subject.agent,
-        "user": subject.user,
-        "task": subject.task,
-        "labels": subject.labels,
-    }
+    return {name: getattr(subject, name) for name in (*SUBJECT_LEVELS, "labels")}
 
 
 @contextmanager
@@ -72,5 +98,25 @@ def connected(address: str) -> Iterator[Client]:
         with Client(address) as client:
             yield client
     except BursarError as error:
-        Console(stderr=True).print(f"{error.reason}: {error.message}", style="red", markup=False)
-        raise typer.Exit(1) from None
+        raise_exit(error, address)
+
+
+def raise_exit(error: BursarError, address: str) -> NoReturn:
+    """Print an error as one line that says what to do, and end with exit code 1."""
+    print_error(_line(error, address))
+    raise typer.Exit(1) from None
+
+
+def _line(error: BursarError, address: str) -> str:
+    # Reasons that are gRPC's own did not come from a server of ours.
+    if isinstance(error, Unavailable) and error.reason == "UNAVAILABLE":
+        return (
+            f"no server at {address}: start one with `bursar serve --policy FILE`, or name it with "
+            f"--address or {ADDRESS_VARIABLE} ({error.message})"
+        )
+    if isinstance(error, DeadlineExceeded) and error.message == "Deadline Exceeded":
+        return f"no answer from {address} in time; is it a Bursar server?"
+    if error.reason == "UNIMPLEMENTED":
+        return f"{address} does not serve this call; is it a Bursar server of this version?"
+    # These commands send batches of one; where in the batch a field is does not matter.
+    return f"{error.reason}: {_OPERATION.sub('', error.message)}"

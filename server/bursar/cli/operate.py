@@ -8,16 +8,28 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from bursar.cli.connection import (
+    COUNT_MAX,
     DEFAULT_ADDRESS,
     Address,
     AsJson,
+    Model,
+    Provider,
     Who,
     connected,
     subject_of,
 )
-from bursar.cli.render import amount_text, counters_table, plain_table, print_json
+from bursar.cli.render import (
+    amount_text,
+    console,
+    counters_table,
+    plain_table,
+    plural,
+    print_json,
+    print_plain,
+)
 from bursar_client import (
     BursarError,
     CommitOperation,
@@ -38,20 +50,43 @@ EXIT_DENIED = 3
 
 Accepts = Annotated[
     list[Degradation] | None,
-    typer.Option("--accept", help="What the caller can carry out; may be given several times."),
+    typer.Option(
+        "--accept",
+        metavar="DEGRADATION",
+        help="What the caller can carry out: "
+        + ", ".join(Degradation)
+        + ". May be given several times.",
+    ),
+]
+ReservationId = Annotated[
+    str, typer.Argument(metavar="RESERVATION", help="Its id, as `bursar reserve` printed it.")
 ]
 
 
 def reserve(
-    model: str,
+    model: Model,
     subject: Who,
-    input_tokens: Annotated[int, typer.Option(min=0)],
-    max_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    min_output_tokens: Annotated[int | None, typer.Option(min=1)] = None,
-    provider: str = "",
+    input_tokens: Annotated[
+        int, typer.Option(min=0, max=COUNT_MAX, help="What the call sends, cached tokens included.")
+    ],
+    max_output_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=COUNT_MAX, help="Wanted at the most; the policy's default where not given."
+        ),
+    ] = None,
+    min_output_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=COUNT_MAX, help="The fewest that are of use: so short an answer is accepted."
+        ),
+    ] = None,
+    provider: Provider = "",
     accept: Accepts = None,
-    ttl_s: Annotated[float, typer.Option(help="How long the hold lasts.")] = 120,
-    request_id: Annotated[str, typer.Option(help="Idempotency key; made where empty.")] = "",
+    ttl_s: Annotated[
+        int, typer.Option(min=1, max=86_400, help="How long the hold lasts, in seconds.")
+    ] = 120,
+    request_id: Annotated[str, typer.Option(help="Idempotency key; made where not given.")] = "",
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
@@ -72,21 +107,29 @@ def reserve(
     if as_json:
         print_json(answer)
     elif isinstance(answer, Grant):
-        _print_grant(Console(), answer)
+        _print_grant(console(), answer)
     elif isinstance(answer, Denial):
-        _print_denial(Console(), answer)
+        _print_denial(console(), answer)
     if isinstance(answer, Denial):
         raise typer.Exit(EXIT_DENIED)
 
 
 def commit(
-    reservation_id: str,
+    reservation_id: ReservationId,
     model: Annotated[str, typer.Option(help="The model that answered; its price is charged.")],
-    input_tokens: Annotated[int, typer.Option(min=0)],
-    output_tokens: Annotated[int, typer.Option(min=0)],
-    cache_read_tokens: Annotated[int, typer.Option(min=0)] = 0,
-    cache_write_tokens: Annotated[int, typer.Option(min=0)] = 0,
-    provider: str = "",
+    input_tokens: Annotated[
+        int, typer.Option(min=0, max=COUNT_MAX, help="What it read, cached tokens included.")
+    ],
+    output_tokens: Annotated[
+        int, typer.Option(min=0, max=COUNT_MAX, help="What it wrote, reasoning included.")
+    ],
+    cache_read_tokens: Annotated[
+        int, typer.Option(min=0, max=COUNT_MAX, help="Part of the input read from its cache.")
+    ] = 0,
+    cache_write_tokens: Annotated[
+        int, typer.Option(min=0, max=COUNT_MAX, help="Part of the input written to its cache.")
+    ] = 0,
+    provider: Provider = "",
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +148,7 @@ def commit(
 
 
 def release(
-    reservation_id: str, address: Address = DEFAULT_ADDRESS, as_json: AsJson = False
+    reservation_id: ReservationId, address: Address = DEFAULT_ADDRESS, as_json: AsJson = False
 ) -> None:
     """Give a reservation back: its call was not made."""
     operation = ReleaseOperation(reservation_id=reservation_id)
@@ -121,25 +164,32 @@ def _carry_out(address: str, operation: Operation) -> object:
 
 
 def _print_grant(console: Console, grant: Grant) -> None:
-    console.print(
-        f"[green]{grant.decision.value}[/] {grant.target.model}, up to "
-        f"{grant.max_output_tokens:,} output tokens",
-        highlight=False,
+    style = "yellow" if grant.degraded else "green"
+    decision = grant.decision.value.replace("_", ", ")
+    print_plain(
+        console,
+        (decision, style),
+        f": call {grant.target.model} for at most ",
+        plural(grant.max_output_tokens, "output token"),
     )
-    console.print(f"reservation {grant.reservation_id}", highlight=False)
+    print_plain(console, f"reservation {grant.reservation_id}")
     if grant.expire_time is not None:
-        until = grant.expire_time.astimezone().strftime("%H:%M:%S")
-        console.print(f"held until {until}", highlight=False)
+        print_plain(console, f"held until {grant.expire_time.astimezone():%H:%M:%S}")
+    if grant.unbudgeted:
+        print_plain(console, "no budget applies")
+    if grant.unpriced:
+        print_plain(console, "the model has no known price")
     _print_directive(console, grant.directive)
-    console.print(counters_table("Counters, tightest first", grant.counters))
+    console.print(counters_table("Counters, tightest first", grant.counters, console.width))
 
 
 def _print_denial(console: Console, denial: Denial) -> None:
-    console.print(f"[red]denied[/] ({denial.kind.value}): ", end="")
-    console.print(denial.explanation, markup=False, highlight=False)
+    print_plain(console, ("denied", "red"), f" ({denial.kind.value}): {denial.explanation}")
     _print_directive(console, denial.directive)
+    if denial.retry_after is not None:
+        print_plain(console, f"  try again in {denial.retry_after}")
     if denial.counters:
-        console.print(counters_table("Counters, tightest first", denial.counters))
+        console.print(counters_table("Counters, tightest first", denial.counters, console.width))
 
 
 def _print_directive(console: Console, directive: Directive) -> None:
@@ -149,19 +199,23 @@ def _print_directive(console: Console, directive: Directive) -> None:
         lines.append(f"call {directive.switch_model.target.model} instead ({by})")
     if directive.shorten_output:
         by = ", ".join(directive.shorten_output.budgets)
-        lines.append(f"at most {directive.shorten_output.max_output_tokens} output tokens ({by})")
+        tokens = plural(directive.shorten_output.max_output_tokens, "output token")
+        lines.append(f"ask for at most {tokens} ({by})")
     if directive.truncate_input:
-        lines.append(f"cut the input to {directive.truncate_input.max_input_tokens} tokens")
+        by = ", ".join(directive.truncate_input.budgets)
+        tokens = plural(directive.truncate_input.max_input_tokens, "token")
+        lines.append(f"cut the input to {tokens} ({by})")
     if directive.finish:
-        lines.append("wrap up and return what there is")
+        lines.append(f"wrap up and return what there is ({', '.join(directive.finish.budgets)})")
     if directive.serve_cached:
-        lines.append("answer from a cache")
+        lines.append(f"answer from a cache ({', '.join(directive.serve_cached.budgets)})")
     if directive.queue:
         lines.append(f"queue for at most {directive.queue.max_wait}")
     if directive.message:
         lines.append(f"say: {directive.message}")
+    lines.extend(f"{notice.budget}: {notice.message}" for notice in directive.notices)
     for line in lines:
-        console.print(f"  {line}", markup=False, highlight=False)
+        print_plain(console, f"  {line}")
 
 
 def _print_settlement(answer: object, as_json: bool) -> None:
@@ -169,20 +223,28 @@ def _print_settlement(answer: object, as_json: bool) -> None:
         print_json(answer)
         return
     assert isinstance(answer, Settlement)
-    console = Console()
-    late = " (late)" if answer.late else ""
-    console.print(f"[green]{answer.state.value}[/]{late} {answer.reservation_id}", highlight=False)
+    out = console()
+    late = ", late: its hold had expired before" if answer.late else ""
+    print_plain(out, (answer.state.value, "green"), f" {answer.reservation_id}{late}")
+    if answer.unpriced:
+        print_plain(out, "the model has no known price")
     if answer.charges:
         table = plain_table("Charged")
         table.add_column("meter")
         table.add_column("amount", justify="right")
+        table.add_column("above the hold", justify="right")
         for charge in answer.charges:
-            name = charge.custom_meter or charge.meter.value
-            table.add_row(name, amount_text(charge.amount, charge.meter, charge.custom_meter))
-        console.print(table)
-    _print_directive(console, answer.directive)
+            name = charge.custom_meter or charge.meter.value.replace("_", " ")
+            overage = amount_text(charge.overage, charge.meter, charge.custom_meter)
+            table.add_row(
+                Text(name),
+                amount_text(charge.amount, charge.meter, charge.custom_meter),
+                overage if charge.overage else "",
+            )
+        out.print(table)
+    _print_directive(out, answer.directive)
     if answer.counters:
-        console.print(counters_table("Counters, tightest first", answer.counters))
+        out.print(counters_table("Counters, tightest first", answer.counters, out.width))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ and prices calls with the price library's own function. So it can tell when the 
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +15,13 @@ from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
-import genai_prices
 import yaml
 
-from bursar_client import CounterStatus, Meter, Subject, Target
+from bursar.cli.render import counter_name
+from bursar_client import CounterStatus, Hold, Meter, Subject, Target
+
+CounterKey = tuple[str, tuple[tuple[str, str], ...]]
+"""What names a counter within its window: budget and partition."""
 
 _UNIT_METERS = {
     "usd": Meter.COST,
@@ -39,6 +43,7 @@ class Committed:
         output_tokens: What it used.
         reserve_time: When it had reserved.
         certain: False where the caller never learned whether it was booked.
+        request_id: The request's own.
     """
 
     subject: Subject
@@ -47,6 +52,11 @@ class Committed:
     output_tokens: int
     reserve_time: datetime
     certain: bool = True
+    request_id: str = ""
+
+
+class PolicyUnusable(Exception):
+    """The policy file cannot be read, or is not the one that the server enforces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +69,8 @@ class Mismatch:
 
     def __str__(self) -> str:
         expected = f"{self.least}" if self.least == self.most else f"{self.least} to {self.most}"
-        where = dict(self.counter.partition)
         return (
-            f"{self.counter.budget} {where}: committed {self.counter.committed}, callers say "
+            f"{counter_name(self.counter)}: committed {self.counter.committed}, callers say "
             f"{expected}"
         )
 
@@ -70,13 +79,37 @@ class Recount:
     """Adds up what callers committed, budget by budget."""
 
     def __init__(self, policy_file: Path) -> None:
-        document: dict[str, Any] = yaml.safe_load(policy_file.read_text(encoding="utf-8"))
-        self._budgets = {str(budget["name"]): budget for budget in document["budgets"]}
+        """Reads the policy.
+
+        Raises:
+            PolicyUnusable: The file cannot be read or is no policy.
+        """
+        self._file = policy_file
+        try:
+            document: dict[str, Any] = yaml.safe_load(policy_file.read_text(encoding="utf-8"))
+            self._budgets = {str(budget["name"]): budget for budget in document["budgets"]}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise PolicyUnusable(f"{policy_file} cannot be read: {error}") from None
+        except (KeyError, TypeError):
+            raise PolicyUnusable(f"{policy_file} is no policy") from None
+
+    def judges(self, counter: CounterStatus) -> bool:
+        """Say whether a counter can be recounted.
+
+        What is in a rolling window depends on when one looks, and callers of a replay use no
+        meters of the policy's own.
+
+        Raises:
+            PolicyUnusable: The policy has no such budget.
+        """
+        window = self._budget(counter).get("window")
+        rolling = isinstance(window, dict) and "rolling" in window
+        return not rolling and counter.meter not in (Meter.CUSTOM, Meter.UNKNOWN)
 
     def mismatches(
         self,
         commits: Iterable[Committed],
-        before: Mapping[tuple[str, tuple[tuple[str, str], ...]], int],
+        before: Mapping[CounterKey, int],
         counters: Iterable[CounterStatus],
     ) -> list[Mismatch]:
         """Return the counters that differ from what the callers committed.
@@ -84,18 +117,17 @@ class Recount:
         Args:
             commits: Everything they committed.
             before: What each counter held before, by `counter_key`.
-            counters: What they hold now. Rolling windows are left out: what is in them depends on
-                when one looks.
+            counters: What they hold now; those that it cannot judge are left out.
+
+        Raises:
+            PolicyUnusable: The policy has no such budget.
         """
         listed = list(commits)
         found = []
-        for counter in counters:
-            budget = self._budgets[counter.budget]
-            if isinstance(budget.get("window"), dict) and "rolling" in budget["window"]:
-                continue
+        for counter in filter(self.judges, counters):
             least = most = before.get(counter_key(counter), 0)
             for commit in listed:
-                if not _belongs(budget, counter, commit):
+                if not _belongs(self._budget(counter), counter, commit):
                     continue
                 amount = _amount(counter.meter, commit)
                 least += amount if commit.certain else 0
@@ -104,8 +136,29 @@ class Recount:
                 found.append(Mismatch(counter, least, most))
         return found
 
+    def _budget(self, counter: CounterStatus) -> Mapping[str, Any]:
+        budget: Mapping[str, Any] | None = self._budgets.get(counter.budget)
+        if budget is None:
+            raise PolicyUnusable(
+                f"{self._file} has no budget {counter.budget!r}: it is not the server's policy"
+            )
+        return budget
 
-def counter_key(counter: CounterStatus) -> tuple[str, tuple[tuple[str, str], ...]]:
+
+def held_differences(counters: Iterable[CounterStatus], holds: Iterable[Hold]) -> list[str]:
+    """Return where what is held is not the sum of the open holds, in words."""
+    sums: Counter[CounterKey] = Counter()
+    for hold in holds:
+        for each in hold.amounts:
+            sums[each.budget, tuple(sorted(each.partition.items()))] += each.amount
+    return [
+        f"{counter_name(counter)}: held {counter.held}, its holds say {sums[counter_key(counter)]}"
+        for counter in counters
+        if counter.held != sums[counter_key(counter)]
+    ]
+
+
+def counter_key(counter: CounterStatus) -> CounterKey:
     """Return what names a counter within its window."""
     return counter.budget, tuple(sorted(counter.partition.items()))
 
@@ -165,6 +218,8 @@ def _amount(meter: Meter, commit: Committed) -> int:
 
 def cost_nano_usd(commit: Committed) -> int:
     """Return what a call costs by the price library's own arithmetic, rounded up."""
+    import genai_prices  # Takes a moment, and most commands need no prices.
+
     price = genai_prices.calc_price(
         genai_prices.Usage(input_tokens=commit.input_tokens, output_tokens=commit.output_tokens),
         model_ref=commit.target.model,

@@ -3,38 +3,86 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from typing import Literal
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bursar_client import CounterStatus, Meter
 
 BAR_CELLS = 10
+WIDTH_WITHOUT_TERMINAL = 100
+"""Columns of what goes to a file or a pipe, unless COLUMNS says otherwise."""
+
+NARROW = 78
+"""Below so many columns a table of counters goes without its bar and its last column."""
+
 _UNITS = {
-    Meter.TOTAL_TOKENS: "tokens",
-    Meter.INPUT_TOKENS: "input",
-    Meter.OUTPUT_TOKENS: "output",
-    Meter.REQUESTS: "calls",
-    Meter.CONCURRENCY: "open",
+    Meter.TOTAL_TOKENS: ("token", "tokens"),
+    Meter.INPUT_TOKENS: ("input token", "input tokens"),
+    Meter.OUTPUT_TOKENS: ("output token", "output tokens"),
+    Meter.REQUESTS: ("request", "requests"),
+    Meter.CONCURRENCY: ("at once", "at once"),
 }
 _WARN_PERCENT, _FULL_PERCENT = 80, 100
+_CENTS_FROM_USD = 100
+_MS = timedelta(milliseconds=1)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console.
+
+    Without a terminal it is wide enough for every table. With NO_COLOR it writes no escape codes
+    for bold and dim either.
+    """
+    colors: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    made = Console(stderr=stderr, color_system=colors)
+    if not made.is_terminal and not os.environ.get("COLUMNS"):
+        made = Console(stderr=stderr, color_system=colors, width=WIDTH_WITHOUT_TERMINAL)
+    return made
+
+
+def print_error(message: str) -> None:
+    """Print what went wrong, on stderr."""
+    print_plain(console(stderr=True), message, style="red")
+
+
+def print_plain(console: Console, *parts: str | tuple[str, str], style: str = "") -> None:
+    """Print a line: nothing in it is markup, and only a terminal breaks it.
+
+    Args:
+        console: Where to.
+        *parts: Texts, or texts with their own style.
+        style: Of all.
+    """
+    console.print(Text.assemble(*parts), style=style, soft_wrap=not console.is_terminal)
 
 
 def to_json(value: object) -> object:
-    """Return a client's answer as plain JSON values; amounts stay whole numbers.
+    """Return a client's answer as plain JSON values.
+
+    Amounts stay whole numbers in the unit of their meter, nano-USD where it is cost. A duration
+    is a whole number of milliseconds, and its name says so.
 
     Args:
         value: A dataclass, a collection or a scalar.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: to_json(getattr(value, each.name)) for each in fields(value)}
+        return {
+            f"{each.name}_ms" if "timedelta" in str(each.type) else each.name: to_json(
+                getattr(value, each.name)
+            )
+            for each in fields(value)
+        }
     if isinstance(value, Mapping):
         return {str(key): to_json(each) for key, each in value.items()}
     if isinstance(value, Enum):
@@ -42,7 +90,7 @@ def to_json(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
-        return value.total_seconds()
+        return value // _MS
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, list | tuple | set | frozenset):
@@ -55,13 +103,38 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(to_json(value), indent=2) + "\n")
 
 
+def money_text(amount_nano_usd: int) -> str:
+    """Return money: to the cent from $100 on, else to a hundredth of a cent."""
+    if amount_nano_usd == 0:
+        return "$0"
+    sign = "-" if amount_nano_usd < 0 else ""
+    dollars = Decimal(abs(amount_nano_usd)) / 1_000_000_000
+    text = f"{dollars:,.2f}" if dollars >= _CENTS_FROM_USD else f"{dollars:.4f}"
+    return f"{sign}${text}" if float(text.replace(",", "")) else f"{sign}<$0.0001"
+
+
+def number_text(amount: int, meter: Meter) -> str:
+    """Return an amount without its unit: `$1.2345`, `12,345`."""
+    return money_text(amount) if meter is Meter.COST else f"{amount:,}"
+
+
 def amount_text(amount: int, meter: Meter, custom_meter: str = "") -> str:
-    """Return an amount in its unit: `$12.34`, `12,345 tokens`."""
+    """Return an amount in its unit: `$1.2345`, `12,345 tokens`, `1 request`."""
+    unit = unit_text(meter, custom_meter, one=amount == 1)
+    return f"{number_text(amount, meter)} {unit}".strip()
+
+
+def unit_text(meter: Meter, custom_meter: str = "", *, one: bool = False) -> str:
+    """Return a meter's unit; empty for money, whose amounts bear a dollar sign."""
     if meter is Meter.COST:
-        dollars = Decimal(amount) / 1_000_000_000
-        return f"${dollars:,.2f}" if abs(dollars) >= 1 or amount == 0 else f"${dollars:.4f}"
-    unit = _UNITS.get(meter, custom_meter)
-    return f"{amount:,} {unit}"
+        return ""
+    singular, plural = _UNITS.get(meter, (custom_meter, custom_meter))
+    return singular if one else plural
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: `1 hold`, `1,200 holds`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def counter_name(status: CounterStatus) -> str:
@@ -100,34 +173,58 @@ def bar(status: CounterStatus) -> Text:
 
 def plain_table(title: str) -> Table:
     """Return an empty table in the one style that all have."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
-def counters_table(title: str, counters: Iterable[CounterStatus]) -> Table:
-    """Return a table of counters with bars."""
+def counters_table(
+    title: str,
+    counters: Iterable[CounterStatus],
+    width: int,
+    remarks: Mapping[str, str] | None = None,
+) -> Table:
+    """Return a table of counters.
+
+    Args:
+        title: Above it.
+        counters: One row each.
+        width: Columns that it may take; below NARROW it has no bar and no time of reset.
+        remarks: Added to the name of a budget's counter.
+    """
+    narrow = width < NARROW
     table = plain_table(title)
-    table.add_column("budget", overflow="fold", min_width=19)
-    table.add_column("used", min_width=BAR_CELLS, no_wrap=True)
+    table.add_column("budget", overflow="fold")
+    if not narrow:
+        table.add_column("used", min_width=BAR_CELLS, no_wrap=True)
     for name in ("%", "committed", "held", "limit"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("resets", no_wrap=True)
+    if not narrow:
+        table.add_column("resets", no_wrap=True)
     for status in counters:
-        table.add_row(*_counter_cells(status))
+        cells = _counter_cells(status, (remarks or {}).get(status.budget, ""))
+        table.add_row(*(cells[:1] + cells[2:-1] if narrow else cells))
     return table
 
 
-def _counter_cells(status: CounterStatus) -> list[Text | str]:
-    def text(amount: int) -> str:
-        return amount_text(amount, status.meter, status.custom_meter)
-
+def _counter_cells(status: CounterStatus, remark: str) -> list[Text | str]:
+    limit = number_text(status.limit, status.meter)
+    if status.credit:
+        limit += f" + {number_text(status.credit, status.meter)}"
     end = status.window_end_time
+    notes = [each for each in (unit_text(status.meter, status.custom_meter), remark) if each]
     return [
-        Text(counter_name(status)),
+        Text.assemble(counter_name(status), (" " + ", ".join(notes) if notes else "", "dim")),
         bar(status),
         "" if status.unlimited else f"{used_percent(status)}",
-        text(status.committed),
-        text(status.held),
-        "" if status.unlimited else text(status.limit),
+        number_text(status.committed, status.meter),
+        number_text(status.held, status.meter),
+        "unlimited" if status.unlimited else limit,
         _reset_text(end) if end else "",
     ]
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import uvloop
-from pydantic import ValidationError
 from rich.console import Console
 
-from bursar.domain.errors import BursarError, Fault, PolicyInvalid
-from bursar.domain.policy_document import PolicyDocument
-from bursar.domain.policy_lint import lint
-from bursar.domain.policy_text import parse_policy
-from bursar.service.logs import configure_logging
-from bursar.service.process import load_policies
-from bursar.service.process import serve as run_server
-from bursar.service.settings import Settings, fault_lines, unknown_variables
+from bursar.cli.connection import ADDRESS_VARIABLE
+from bursar.cli.render import console, plural, print_error, print_plain
+
+if TYPE_CHECKING:
+    from bursar.domain.errors import Fault
+    from bursar.service.settings import Settings
+
+# The server's modules are imported where they are needed: the other commands start faster.
+
+EXIT_SETTINGS = 2
+_OPTIONS = {"policy_files": "--policy", "listen_address": "--listen", "data_dir": "--data-dir"}
 
 PolicyFiles = Annotated[
     list[Path] | None,
@@ -40,33 +42,64 @@ def serve(
     """Serve gRPC until SIGTERM or Ctrl-C.
 
     Without BURSAR_REDIS_URL it runs a private redis-server in the data folder. Every setting is a
-    variable of the environment: see docs/reference/settings.md. Options win over variables.
+    variable of the environment (docs/reference/settings.md), and options win over variables. Exit
+    code 1 if it cannot serve, 2 if a setting is wrong.
     """
-    errors = Console(stderr=True)
+    import uvloop
+
+    from bursar.domain.errors import BursarError
+    from bursar.service.logs import configure_logging
+    from bursar.service.process import STORE_WAIT_S, load_policies
+    from bursar.service.process import serve as run_server
+
     given: dict[str, Any] = {"policy_files": policy, "listen_address": listen, "data_dir": data_dir}
-    lines = unknown_variables(os.environ)
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value})
-    except ValidationError as error:
-        lines += fault_lines(error)
-    if lines:
-        for line in lines:
-            errors.print(line, style="red", markup=False)
-        raise typer.Exit(2)
+    settings = _settings({name: value for name, value in given.items() if value})
     configure_logging(settings.log_level, settings.log_format)
     if not settings.policy_files:
-        errors.print(
+        print_error(
             "no policy: every request would be refused. Give one with --policy FILE or "
-            "BURSAR_POLICY_FILES.",
-            style="red",
+            "BURSAR_POLICY_FILES."
         )
-        raise typer.Exit(2)
+        raise typer.Exit(EXIT_SETTINGS)
     try:
         policies = load_policies(settings.policy_files)
         uvloop.run(run_server(settings, policies, _announce))
-    except (BursarError, OSError, TimeoutError) as error:
-        errors.print(str(error) or "Redis did not answer in time", style="red", markup=False)
+    except TimeoutError:
+        print_error(
+            f"Redis did not answer within {STORE_WAIT_S:g} s: start it, or correct BURSAR_REDIS_URL"
+        )
         raise typer.Exit(1) from None
+    except (BursarError, OSError) as error:
+        print_error(str(error))
+        raise typer.Exit(1) from None
+
+
+def _settings(given: Mapping[str, Any]) -> Settings:
+    """Return the settings of the options and the environment; every fault ends the command."""
+    from pydantic import ValidationError
+
+    from bursar.service.settings import Settings, fault_lines, unknown_variables
+
+    # The variable of the commands that are clients may well be set for the server too.
+    lines = unknown_variables({k: v for k, v in os.environ.items() if k != ADDRESS_VARIABLE})
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        lines += [_in_words_of_options(line, given) for line in fault_lines(error)]
+    if not lines:
+        return settings
+    for line in lines:
+        print_error(line)
+    raise typer.Exit(EXIT_SETTINGS)
+
+
+def _in_words_of_options(line: str, given: Mapping[str, Any]) -> str:
+    from bursar.service.settings import variable
+
+    for name, option in _OPTIONS.items():
+        if name in given and line.startswith(f"{variable(name)}:"):
+            return option + line.removeprefix(variable(name))
+    return line
 
 
 def _announce(address: str) -> None:
@@ -76,24 +109,32 @@ def _announce(address: str) -> None:
 
 
 def check_policy(
-    files: Annotated[list[Path], typer.Argument(help="Policy documents.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Policy documents.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse warnings too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check policy documents: every fault with its path, then warnings. Exit code 1 if refused."""
-    console = Console()
+    """Check policy documents: every fault with its path, then warnings.
+
+    Exit code 0 if all are accepted, 1 if one is refused.
+    """
     reports = [_report(file) for file in files]
     if as_json:
         sys.stdout.write(json.dumps(reports, indent=2) + "\n")
     else:
+        out = console()
         for report in reports:
-            _print_report(console, report)
-    if any(report["errors"] for report in reports):
+            _print_report(out, report)
+    if any(report["errors"] or (strict and report["warnings"]) for report in reports):
         raise typer.Exit(1)
 
 
 def _report(file: Path) -> dict[str, object]:
+    from bursar.domain.errors import Fault, PolicyInvalid
+    from bursar.domain.policy_lint import lint
+    from bursar.domain.policy_text import parse_policy
+
     try:
-        document: PolicyDocument = parse_policy(file.read_text(encoding="utf-8"), str(file))
+        document = parse_policy(file.read_text(encoding="utf-8"), str(file))
     except PolicyInvalid as error:
         return {"file": str(file), "errors": _rows(error.faults), "warnings": []}
     except (OSError, UnicodeDecodeError) as error:
@@ -112,17 +153,16 @@ def _rows(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
     return [{"path": fault.path, "description": fault.description} for fault in faults]
 
 
-def _print_report(console: Console, report: dict[str, object]) -> None:
+def _print_report(out: Console, report: dict[str, object]) -> None:
     errors, warnings = report["errors"], report["warnings"]
     assert isinstance(errors, list)
     assert isinstance(warnings, list)
     if errors:
-        console.print(f"[red]refused[/] {report['file']}")
+        print_plain(out, ("refused", "red"), f" {report['file']}")
     else:
-        console.print(
-            f"[green]accepted[/] {report['file']}: org {report['org']}, {report['budgets']} budgets"
-        )
-    for style, rows in (("red", errors), ("yellow", warnings)):
+        assert isinstance(report["budgets"], int)
+        what = f"org {report['org']}, {plural(report['budgets'], 'budget')}"
+        print_plain(out, ("accepted", "green"), f" {report['file']}: {what}")
+    for word, style, rows in (("error", "red", errors), ("warning", "yellow", warnings)):
         for row in rows:
-            console.print(f"  [{style}]{row['path']}[/]: ", end="")
-            console.print(row["description"], markup=False, highlight=False)
+            print_plain(out, "  ", (word, style), f" {row['path']}: {row['description']}")

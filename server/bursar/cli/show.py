@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import typer
 from rich.console import Console
 
 from bursar.cli.connection import (
     DEFAULT_ADDRESS,
+    SUBJECT_LEVELS,
     Address,
     AsJson,
+    Model,
+    Provider,
     Who,
     connected,
     levels,
     subject_of,
 )
-from bursar.cli.render import amount_text, counters_table, plain_table, print_json
-from bursar_client import BudgetExplanation, Hold
+from bursar.cli.render import amount_text, console, counters_table, print_json, print_plain
+from bursar_client import BudgetExplanation, Hold, PriceExplanation
 
 HOLDS_SHOWN_MAX = 1_000
 
@@ -25,24 +30,27 @@ def balances(
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is committed, held and left of every budget that could concern a subject."""
+    """Show what is committed, held and left of every budget that could concern a subject.
+
+    A budget with a counter for each user, task or other attribute is shown where that is given.
+    """
     who = subject_of(subject)
     with connected(address) as client:
         counters = list(client.get_balances(**levels(who)))
     if as_json:
         print_json(counters)
         return
-    console = Console()
+    out = console()
     if not counters:
-        console.print("No budget concerns this subject.")
+        print_plain(out, "No budget concerns this subject.")
         return
-    console.print(counters_table(f"Budgets of {who.org}", counters))
+    out.print(counters_table(f"Budgets of {who.org}", counters, out.width))
 
 
 def explain(
-    model: str,
+    model: Model,
     subject: Who,
-    provider: str = "",
+    provider: Provider = "",
     address: Address = DEFAULT_ADDRESS,
     as_json: AsJson = False,
 ) -> None:
@@ -53,42 +61,40 @@ def explain(
     if as_json:
         print_json(explanation)
         return
-    console = Console()
-    table = plain_table(f"Budgets and a call of {model}")
-    for name in ("budget", "applies", "why", "stands at", "ladder"):
-        table.add_column(name, overflow="fold")
-    for budget in explanation.budgets:
-        table.add_row(*_explanation_cells(budget))
-    console.print(table)
-    price = explanation.price
-    if price.priced:
-        dollars = [
-            amount / 1_000_000_000
-            for amount in (
-                price.input_nano_usd_per_million_tokens,
-                price.output_nano_usd_per_million_tokens,
-            )
-        ]
-        console.print(
-            f"{price.target.model}: ${dollars[0]:g} a million input tokens, ${dollars[1]:g} a "
-            f"million output tokens ({price.source})",
-            highlight=False,
-        )
-    else:
-        console.print(f"{price.target.model}: no price is known", style="yellow")
+    out = console()
+    print_plain(out, f"Budgets and a call of {model}", style="bold")
+    for budget in sorted(explanation.budgets, key=lambda each: not each.applies):
+        _print_budget(out, budget)
+    _print_price(out, explanation.price)
 
 
-def _explanation_cells(budget: BudgetExplanation) -> list[str]:
-    status = budget.status
+def _print_budget(out: Console, budget: BudgetExplanation) -> None:
+    mark = ("applies", "green") if budget.applies else ("does not apply", "dim")
     stands = ""
-    if status is not None:
+    if (status := budget.status) is not None:
         used = amount_text(status.committed + status.held, status.meter, status.custom_meter)
         limit = amount_text(status.limit, status.meter, status.custom_meter)
-        stands = f"{used} of {'unlimited' if status.unlimited else limit}"
-    ladder = "\n".join(
-        f"{'>' if rung.reached else ' '} {rung.at_percent} % {rung.action}" for rung in budget.rungs
+        stands = f"; {used} of {'unlimited' if status.unlimited else limit} used"
+    print_plain(out, (budget.budget, "bold"), " ", mark, f": {budget.reason}{stands}")
+    for rung in budget.rungs:
+        reached = (" (reached)", "yellow") if rung.reached else ""
+        print_plain(out, f"    at {rung.at_percent} % {rung.action}", reached)
+
+
+def _print_price(out: Console, price: PriceExplanation) -> None:
+    if not price.priced:
+        print_plain(out, f"{price.target.model}: no price is known", style="yellow")
+        return
+    print_plain(
+        out,
+        f"{price.target.model}: {_price_text(price.input_usd_per_million_tokens)} a million input "
+        f"tokens, {_price_text(price.output_usd_per_million_tokens)} a million output tokens "
+        f"({price.source})",
     )
-    return [budget.budget, "yes" if budget.applies else "no", budget.reason, stands, ladder]
+
+
+def _price_text(dollars: Decimal) -> str:
+    return f"${dollars.normalize():,f}"
 
 
 def holds(
@@ -99,37 +105,36 @@ def holds(
     """Show who holds what, soonest to expire first; at most 1,000."""
     who = subject_of(subject)
     found: list[Hold] = []
+    more = False
     with connected(address) as client:
-        for hold in client.list_holds(**levels(who)):
-            found.append(hold)
-            if len(found) == HOLDS_SHOWN_MAX:
+        for hold in client.list_holds(**levels(who), page_size=HOLDS_SHOWN_MAX):
+            if more := len(found) == HOLDS_SHOWN_MAX:
                 break
+            found.append(hold)
     if as_json:
         print_json(found)
         return
-    console = Console()
+    out = console()
     if not found:
-        console.print("Nothing is held.")
+        print_plain(out, "Nothing is held.")
         return
-    table = plain_table(f"Open holds of {who.org}")
-    for name in ("reservation", "subject", "model", "expires", "holds"):
-        table.add_column(name, overflow="fold")
     for hold in found:
-        table.add_row(*_hold_cells(hold))
-    console.print(table)
+        _print_hold(out, hold)
+    if more:
+        print_plain(out, f"and more than these {HOLDS_SHOWN_MAX:,}", style="yellow")
 
 
-def _hold_cells(hold: Hold) -> list[str]:
-    levels = ("team", "feature", "agent", "user", "task")
-    who = ", ".join(
-        f"{level}={value}" for level in levels if (value := getattr(hold.subject, level))
-    )
-    expires = hold.expire_time.astimezone().strftime("%H:%M:%S") if hold.expire_time else ""
-    amounts = "\n".join(
-        f"{each.budget}: {amount_text(each.amount, each.meter, each.custom_meter)}"
+def _print_hold(out: Console, hold: Hold) -> None:
+    who = [f"{name}={value}" for name in SUBJECT_LEVELS if (value := getattr(hold.subject, name))]
+    who += [f"labels.{name}={value}" for name, value in sorted(hold.subject.labels.items())]
+    expires = f", until {hold.expire_time.astimezone():%H:%M:%S}" if hold.expire_time else ""
+    amounts = [
+        f"{each.budget} {amount_text(each.amount, each.meter, each.custom_meter)}"
         for each in hold.amounts
-    )
-    return [hold.reservation_id, who, hold.target.model, expires, amounts]
+    ]
+    print_plain(out, hold.reservation_id, style="bold")
+    print_plain(out, f"    {hold.target.model} for {' '.join(who)}{expires}")
+    print_plain(out, f"    holds {', '.join(amounts)}")
 
 
 def add_to(app: typer.Typer) -> None:

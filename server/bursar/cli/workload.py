@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bursar.cli.connection import COUNT_MAX
 from bursar_client import Degradation, Subject, Target
 
 CALLS_MAX = 1_000_000
@@ -115,19 +116,22 @@ def load_trace(file: Path, most: int) -> list[tuple[int, int]]:
             for line, row in enumerate(csv.DictReader(stream), 2):
                 if len(sizes) == min(most, CALLS_MAX):
                     break
-                try:
-                    size = (int(row["ContextTokens"]), int(row["GeneratedTokens"]))
-                except (KeyError, TypeError, ValueError):
-                    raise WorkloadError(
-                        f"{file}, line {line}: needs whole numbers in ContextTokens and "
-                        "GeneratedTokens"
-                    ) from None
-                sizes.append(size)
-    except (OSError, UnicodeDecodeError) as error:
+                sizes.append(_size(row, f"{file}, line {line}"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise WorkloadError(f"{file}: {error}") from None
     if not sizes:
         raise WorkloadError(f"{file}: has no calls")
     return sizes
+
+
+def _size(row: Mapping[str, str | None], place: str) -> tuple[int, int]:
+    size = []
+    for name in ("ContextTokens", "GeneratedTokens"):
+        text = row.get(name)
+        if text is None or not text.isascii() or not text.isdecimal() or int(text) > COUNT_MAX:
+            raise WorkloadError(f"{place}: {name} must be a whole number, 0 to {COUNT_MAX:,}")
+        size.append(int(text))
+    return size[0], size[1]
 
 
 def calls(workload: Workload, sizes: list[tuple[int, int]], seed: int) -> Iterator[Call]:

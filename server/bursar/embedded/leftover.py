@@ -1,4 +1,4 @@
-"""Find and end a redis-server that an earlier owner of a data folder left behind."""
+"""Find and end a server that an earlier owner of a data folder left behind."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def read_pid(pid_file: Path) -> int | None:
     return pid if pid > 1 else None
 
 
-def runs_config(pid: int, config_file: Path) -> bool:
-    """Say whether process pid is a server started with config_file.
+def runs_with(pid: int, path: Path) -> bool:
+    """Say whether process pid is a server that was started with path as an argument.
 
-    The configuration lies in the data folder and the server keeps its command line
-    (`set-proc-title no`), so no unrelated process that got the same pid can match.
+    The path is the data folder or lies in it, and the server keeps its command line
+    (`set-proc-title no` for redis), so no unrelated process that got the same pid can match.
     """
     if sys.platform == "linux":
         try:
@@ -34,11 +34,11 @@ def runs_config(pid: int, config_file: Path) -> bool:
         except OSError:
             return False
         # A zombie's command line is empty: it has ended.
-        return os.fsencode(config_file) in command.split(b"\0")
+        return os.fsencode(path) in command.split(b"\0")
     listed = subprocess.run(  # noqa: S603 - fixed command, numeric argument
         ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
     )
-    return os.fsencode(config_file) in listed.stdout
+    return os.fsencode(path) in listed.stdout
 
 
 def _pidfd(pid: int) -> int | None:
@@ -51,12 +51,12 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _signal(pid: int, config_file: Path, number: signal.Signals) -> bool:
-    """Send a signal to pid where it is the server of config_file; say whether it was."""
+def _signal(pid: int, path: Path, number: signal.Signals) -> bool:
+    """Send a signal to pid where it is the server of path; say whether it was."""
     # The descriptor is opened before the look, so the signal reaches what was looked at.
     descriptor = _pidfd(pid)
     try:
-        if not runs_config(pid, config_file):
+        if not runs_with(pid, path):
             return False
         with contextlib.suppress(ProcessLookupError):
             if descriptor is None:
@@ -69,12 +69,12 @@ def _signal(pid: int, config_file: Path, number: signal.Signals) -> bool:
             os.close(descriptor)
 
 
-def end_leftover(pid_file: Path, config_file: Path, grace_ms: int) -> bool:
-    """End the server of config_file that pid_file names, if it still runs.
+def end_leftover(pid_file: Path, path: Path, grace_ms: int) -> bool:
+    """End the server of path that pid_file names, if it still runs.
 
     Args:
         pid_file: Where its process id was written.
-        config_file: The configuration that it was started with; any other process is spared.
+        path: An argument that it was started with; any other process is spared.
         grace_ms: How long it may take to shut down, in ms, before it is killed.
 
     Returns:
@@ -84,11 +84,11 @@ def end_leftover(pid_file: Path, config_file: Path, grace_ms: int) -> bool:
     if pid is None:
         return True
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not _signal(pid, config_file, number):
+        if not _signal(pid, path, number):
             return True
         deadline_s = time.monotonic() + grace_ms / 1_000
         while time.monotonic() < deadline_s:
-            if not runs_config(pid, config_file):
+            if not runs_with(pid, path):
                 return True
             time.sleep(POLL_S)
-    return not runs_config(pid, config_file)
+    return not runs_with(pid, path)

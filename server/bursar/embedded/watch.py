@@ -1,17 +1,17 @@
-"""Run one redis-server and end it when its owner ends, however the owner ends.
+"""Run one server program and end it when its owner ends, however the owner ends.
 
 The owner starts this file as a program of its own and holds the write end of a pipe whose
 read end is here. The kernel closes the write end when the owner ends, also after `kill -9`,
 so the end of the pipe is the one signal that cannot be missed. It is a separate process
 because a killed owner can run nothing, and because PR_SET_PDEATHSIG follows the *thread*
-that forked (a worker thread's end would end redis) and needs a preexec function, which is
-unsafe in a process with threads. It imports no other module of Bursar, so that it starts
+that forked (a worker thread's end would end the server) and needs a preexec function, which
+is unsafe in a process with threads. It imports no other module of Bursar, so that it starts
 in the time of a bare interpreter.
 
     watch.py PIPE_FD PID_FILE SOCKET_DIR GRACE_MS COMMAND...
 
-SOCKET_DIR is removed when the owner is gone; "" removes nothing. Exits with the status of
-the redis-server.
+SOCKET_DIR is removed when the owner is gone; "" removes nothing. What the command writes
+goes where this program's own output goes. Exits with the status of the command.
 """
 
 from __future__ import annotations
@@ -48,32 +48,32 @@ def wake_on_signals() -> int:
     return reader
 
 
-def wait_for_end(redis: subprocess.Popen[bytes], pipe_fd: int, signals_fd: int) -> bool:
-    """Wait until redis ends or is to be ended; return True where the owner is gone."""
+def wait_for_end(server: subprocess.Popen[bytes], pipe_fd: int, signals_fd: int) -> bool:
+    """Wait until the server ends or is to be ended; return True where the owner is gone."""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe_fd, selectors.EVENT_READ)
         selector.register(signals_fd, selectors.EVENT_READ)
-        while redis.poll() is None:
+        while server.poll() is None:
             ready = {key.fd for key, _ in selector.select()}
             if pipe_fd in ready:
                 return True
-            # Whoever ends this process wants redis to end; a SIGCHLD shows in poll().
+            # Whoever ends this process wants the server to end; a SIGCHLD shows in poll().
             if set(os.read(signals_fd, 64)) & {signal.SIGTERM, signal.SIGINT}:
                 return False
     return False
 
 
-def end(redis: subprocess.Popen[bytes], grace_ms: int) -> int:
-    """Ask redis to shut down, kill it after grace_ms, and return its exit status."""
-    # One thread only: redis is not reaped between the look and the signal, so its pid
+def end(server: subprocess.Popen[bytes], grace_ms: int) -> int:
+    """Ask the server to shut down, kill it after grace_ms, and return its exit status."""
+    # One thread only: the server is not reaped between the look and the signal, so its pid
     # cannot have become another process's.
-    if redis.poll() is None:
-        redis.terminate()
+    if server.poll() is None:
+        server.terminate()
     try:
-        return redis.wait(timeout=grace_ms / 1_000)
+        return server.wait(timeout=grace_ms / 1_000)
     except subprocess.TimeoutExpired:
-        redis.kill()
-        return redis.wait()
+        server.kill()
+        return server.wait()
 
 
 def remove_socket_dir(socket_dir: Path) -> None:
@@ -92,19 +92,20 @@ def owner_is_gone(pipe_fd: int) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Run redis until it or its owner ends."""
+    """Run the server until it or its owner ends."""
     pipe_fd, pid_file, socket_dir, grace_ms = int(arguments[0]), *arguments[1:3], int(arguments[3])
     signals_fd = wake_on_signals()
     if owner_is_gone(pipe_fd):
         return 0
     started_s = time.monotonic()
-    redis = subprocess.Popen(arguments[4:], stdin=subprocess.DEVNULL)  # noqa: S603 - our owner's own command
-    write_pid(Path(pid_file), redis.pid)
-    owner_gone = wait_for_end(redis, pipe_fd, signals_fd)
-    status = end(redis, grace_ms)
+    server = subprocess.Popen(arguments[4:], stdin=subprocess.DEVNULL)  # noqa: S603 - our owner's own command
+    write_pid(Path(pid_file), server.pid)
+    owner_gone = wait_for_end(server, pipe_fd, signals_fd)
+    status = end(server, grace_ms)
     lived_s = time.monotonic() - started_s
-    sys.stderr.write(f"redis-server {redis.pid} ended: {status} after {lived_s:.1f} s\n")
-    # Where only redis died, its owner starts it again at the same address.
+    name = Path(arguments[4]).name
+    sys.stderr.write(f"{name} {server.pid} ended: {status} after {lived_s:.1f} s\n")
+    # Where only the server died, its owner starts it again at the same address.
     if owner_gone and socket_dir:
         remove_socket_dir(Path(socket_dir))
     return status

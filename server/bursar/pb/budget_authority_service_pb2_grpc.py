@@ -28,8 +28,9 @@ if _version_not_supported:
 class BudgetAuthorityServiceStub:
     """BudgetAuthorityService decides whether a call of a model may be made, and
     books what it used. Every call may be retried with the same content: it then
-    answers the same and changes nothing. Errors carry google.rpc.ErrorInfo
-    (domain "bursar", see ErrorReason), BadRequest and RetryInfo.
+    answers the same and changes nothing; only Extend counts its ttl from each
+    call on. Errors carry google.rpc.ErrorInfo (domain "bursar", see
+    ErrorReason), BadRequest and RetryInfo.
     """
 
     def __init__(self, channel):
@@ -78,8 +79,9 @@ class BudgetAuthorityServiceStub:
 class BudgetAuthorityServiceServicer:
     """BudgetAuthorityService decides whether a call of a model may be made, and
     books what it used. Every call may be retried with the same content: it then
-    answers the same and changes nothing. Errors carry google.rpc.ErrorInfo
-    (domain "bursar", see ErrorReason), BadRequest and RetryInfo.
+    answers the same and changes nothing; only Extend counts its ttl from each
+    call on. Errors carry google.rpc.ErrorInfo (domain "bursar", see
+    ErrorReason), BadRequest and RetryInfo.
     """
 
     def Reserve(self, request, context):
@@ -184,8 +186,9 @@ def add_BudgetAuthorityServiceServicer_to_server(servicer, server):
 class BudgetAuthorityService:
     """BudgetAuthorityService decides whether a call of a model may be made, and
     books what it used. Every call may be retried with the same content: it then
-    answers the same and changes nothing. Errors carry google.rpc.ErrorInfo
-    (domain "bursar", see ErrorReason), BadRequest and RetryInfo.
+    answers the same and changes nothing; only Extend counts its ttl from each
+    call on. Errors carry google.rpc.ErrorInfo (domain "bursar", see
+    ErrorReason), BadRequest and RetryInfo.
     """
 
     @staticmethod

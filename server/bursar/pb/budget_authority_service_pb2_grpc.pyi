@@ -29,8 +29,9 @@ GRPC_VERSION: str
 class BudgetAuthorityServiceStub:
     """BudgetAuthorityService decides whether a call of a model may be made, and
     books what it used. Every call may be retried with the same content: it then
-    answers the same and changes nothing. Errors carry google.rpc.ErrorInfo
-    (domain "bursar", see ErrorReason), BadRequest and RetryInfo.
+    answers the same and changes nothing; only Extend counts its ttl from each
+    call on. Errors carry google.rpc.ErrorInfo (domain "bursar", see
+    ErrorReason), BadRequest and RetryInfo.
     """
 
     @_typing.overload
@@ -63,8 +64,9 @@ class BudgetAuthorityServiceStub:
 class BudgetAuthorityServiceAsyncStub(BudgetAuthorityServiceStub):
     """BudgetAuthorityService decides whether a call of a model may be made, and
     books what it used. Every call may be retried with the same content: it then
-    answers the same and changes nothing. Errors carry google.rpc.ErrorInfo
-    (domain "bursar", see ErrorReason), BadRequest and RetryInfo.
+    answers the same and changes nothing; only Extend counts its ttl from each
+    call on. Errors carry google.rpc.ErrorInfo (domain "bursar", see
+    ErrorReason), BadRequest and RetryInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -93,8 +95,9 @@ class BudgetAuthorityServiceAsyncStub(BudgetAuthorityServiceStub):
 class BudgetAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     """BudgetAuthorityService decides whether a call of a model may be made, and
     books what it used. Every call may be retried with the same content: it then
-    answers the same and changes nothing. Errors carry google.rpc.ErrorInfo
-    (domain "bursar", see ErrorReason), BadRequest and RetryInfo.
+    answers the same and changes nothing; only Extend counts its ttl from each
+    call on. Errors carry google.rpc.ErrorInfo (domain "bursar", see
+    ErrorReason), BadRequest and RetryInfo.
     """
 
     @_abc_1.abstractmethod

@@ -37,6 +37,7 @@ from bursar_client._lifecycle import Lifecycle
 from bursar_client._operations import Operation, ReserveOperation, new_request_id
 from bursar_client._settings import Settings
 from bursar_client._settling import Settler, SettleStats
+from bursar_client._steps import Steps
 
 
 class AsyncClient:
@@ -77,6 +78,7 @@ class AsyncClient:
         self._worker = AsyncWorker(self._settler, self._transport.perform)
         self._close_lock = asyncio.Lock()
         self._settler.changed = self._worker.wake
+        self._settler.when_forked = (self._worker.start_anew, self._transport.start_anew)
         _leaks.watch(self._settler)
 
     def reserve(
@@ -94,7 +96,8 @@ class AsyncClient:
             BursarError: On entry, where the server refuses or cannot be reached.
         """
         operation = reserve_of(request, self._new_id)
-        return _Reserving(lambda: self._reserve(operation))
+        made_here = not request.get("request_id")
+        return _Reserving(lambda: self._reserve(operation, made_here))
 
     async def try_reserve(self, **request: Unpack[ReserveArguments]) -> AsyncReservation | Denial:
         """Reserve, and return the reservation or why it was denied.
@@ -102,7 +105,8 @@ class AsyncClient:
         The reservation has to be settled: by its methods, or by using it in an `async with`
         block.
         """
-        return await self._reserve(reserve_of(request, self._new_id))
+        operation = reserve_of(request, self._new_id)
+        return await self._reserve(operation, not request.get("request_id"))
 
     async def check(self, **request: Unpack[CheckArguments]) -> Grant | Denial:
         """Ask what a reserve would answer; nothing is held."""
@@ -204,15 +208,35 @@ class AsyncClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except UnsettledError as unsettled:
+            # What ended the block is what its caller has to see; each was logged.
+            if error is None:
+                raise
+            error.add_note(str(unsettled))
 
     def __del__(self) -> None:
         settler = getattr(self, "_settler", None)
         if settler is not None and not settler.closed:
             _leaks.report(settler, "a bursar_client.AsyncClient")
 
-    async def _reserve(self, operation: ReserveOperation) -> AsyncReservation | Denial:
-        decision = await self._worker.run(_calls.reserve(operation, self._settings))
+    async def _reserve(
+        self, operation: ReserveOperation, made_here: bool
+    ) -> AsyncReservation | Denial:
+        def give_back(decision: Grant | Denial) -> Steps[object] | None:
+            if isinstance(decision, Denial):
+                return None
+            lifecycle = Lifecycle(operation, decision)
+            return HoldSteps(lifecycle, self._settler, self._settings).release()
+
+        asked = _calls.reserve(operation, self._settings)
+        if made_here:
+            # Whoever is cancelled here never learns of the hold, and nobody else knows its id.
+            decision = await self._worker.run_or_undo(asked, give_back)
+        else:
+            # The caller may ask again with the same request_id, so the hold has to stay.
+            decision = await self._worker.run(asked)
         if isinstance(decision, Denial):
             return decision
         lifecycle = Lifecycle(operation, decision)

@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
-from bursar_client._channel import channel_credentials, channel_options, channel_target
+from bursar_client._channel import (
+    UNSHARED,
+    channel_credentials,
+    channel_options,
+    channel_target,
+)
 from bursar_client._errors import Unavailable
 from bursar_client._settings import Settings
 from bursar_client._status import error_of_call
@@ -30,6 +35,7 @@ class AsyncTransport:
         self._credentials = channel_credentials(tls)
         self._sleep = sleep
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stubs: dict[str, object] = {}
         self._closed = False
 
@@ -44,7 +50,7 @@ class AsyncTransport:
             return None
         if self._closed:
             raise Unavailable("the client is closed", reason="CLIENT_CLOSED")
-        if self._channel is None:
+        if self._loop is not asyncio.get_running_loop():
             self._open()
         call = getattr(self._stubs[effect.service], effect.name)
         try:
@@ -59,14 +65,21 @@ class AsyncTransport:
             raise Unavailable("the client is closed", reason="CLIENT_CLOSED") from error
         return answer
 
+    def start_anew(self) -> None:
+        """Have no channel, as in the beginning: that of before is another process's."""
+        self._channel, self._stubs, self._loop = None, {}, None
+        self._options.append(UNSHARED)
+
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
         self._closed = True
-        if self._channel is not None:
+        if self._channel is not None and self._loop is asyncio.get_running_loop():
             await self._channel.close(None)
 
     def _open(self) -> None:
-        # Not before the first call: a channel belongs to the event loop that it is made in.
+        # Not before the first call: a channel belongs to the event loop that it is made in, and
+        # ends with it.
+        self._loop = asyncio.get_running_loop()
         if self._credentials is None:
             self._channel = grpc.aio.insecure_channel(self._target, self._options)
         else:

@@ -11,8 +11,15 @@ from bursar_client._settings import Settings
 RECONNECT_BACKOFF_INITIAL_MS, RECONNECT_BACKOFF_MAX_MS = 100, 2_000
 """First and longest pause between attempts to connect."""
 
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""Largest answer. gRPC's own limit of 4 MiB is less than what 1,000 operations may answer, and they
+are carried out by then."""
+
 RECONNECT_BACKOFF_MIN_MS = 1_000
 """Least time that an attempt to connect may take."""
+
+UNSHARED = ("grpc.use_local_subchannel_pool", 1)
+"""For a process that was forked: else gRPC goes on with its parent's connection, which fails."""
 
 
 def channel_options(settings: Settings) -> list[tuple[str, str | int]]:
@@ -22,6 +29,7 @@ def channel_options(settings: Settings) -> list[tuple[str, str | int]]:
         # What a name server says would replace the configuration above.
         "grpc.service_config_disable_resolution": 1,
         "grpc.enable_retries": 1,
+        "grpc.max_receive_message_length": ANSWER_BYTES_MAX,
         "grpc.keepalive_time_ms": round(settings.keepalive_interval_s * 1_000),
         "grpc.keepalive_timeout_ms": round(settings.keepalive_timeout_s * 1_000),
         "grpc.keepalive_permit_without_calls": 0,

@@ -1,8 +1,9 @@
-"""What is said when a process ends, or forgets a client, with settlements undone."""
+"""What becomes of clients when their process ends or forks, or when they are forgotten."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import warnings
 import weakref
 
@@ -38,3 +39,13 @@ def _report_at_exit() -> None:
     for settler in list(_open):
         if not settler.idle:
             report(settler, "a client of Bursar")
+
+
+def _start_anew_in_child() -> None:
+    # What waits would be sent twice, and the thread that sends it is not there.
+    for settler in list(_open):
+        settler.start_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_in_child)

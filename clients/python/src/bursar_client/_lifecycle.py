@@ -1,18 +1,6 @@
 """One reservation from its grant to its end, without input or output.
 
-What is done at the end of the block, unless it was settled before:
-
-| The block ends      | call_started() | commit_partial() | What is sent               |
-|---------------------|----------------|------------------|----------------------------|
-| normally            | no             | -                | release                    |
-| normally            | yes            | no               | commit: the whole estimate |
-| normally            | yes            | yes              | commit: nothing more       |
-| by an exception     | no             | -                | release                    |
-| by an exception     | yes            | either           | commit: FAILED             |
-| cancelled or closed | yes            | either           | commit: CANCELLED          |
-
-The last two book the estimated input and the output told by `saw_output()`, less what partial
-commits have booked of them. Commits of guessed amounts are flagged as estimated.
+What the end of the block sends is in the documentation of `AsyncReservation`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ class Settings:
         settle_timeout_s: How long a commit, release or record is retried before the caller goes
             on and the background takes over; 0: a single attempt.
         settle_attempt_timeout_s: For one attempt of those.
-        settle_deadline_s: When the background gives a settlement up, from its first attempt.
+        settle_deadline_s: When the background gives a settlement up, from its first attempt. The
+            server keeps answers for 15 min (BURSAR_TOMBSTONE_MS): a retry after that could book
+            twice, so this must be less.
         settle_backlog_max: Settlements that may wait in the background, 1 or more.
         settle_backoff_initial_s: First pause between attempts to settle; doubled each time.
         settle_backoff_max_s: Longest such pause.
@@ -37,7 +39,7 @@ class Settings:
     call_timeout_s: float = 5.0
     settle_timeout_s: float = 5.0
     settle_attempt_timeout_s: float = 2.0
-    settle_deadline_s: float = 900.0
+    settle_deadline_s: float = 840.0
     settle_backlog_max: int = 10_000
     settle_backoff_initial_s: float = 0.05
     settle_backoff_max_s: float = 5.0

@@ -42,6 +42,7 @@ from bursar_client._operations import (
     ReleaseOperation,
     SettleOperation,
 )
+from bursar_client._pacing import SERVER_AWAY, Pacing
 from bursar_client._settings import Settings
 from bursar_client._status import error_of_operation
 from bursar_client._steps import BATCH, COMMIT, RECORD, RELEASE, Pause, Steps, call
@@ -51,14 +52,6 @@ from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 BATCH_MAX = 100
 """Settlements of the backlog in one call: well below the contract's limit, because each may carry
 ten kilobytes of labels."""
-
-INLINE_BACKOFF_S_MAX = 1.0
-"""Longest pause while a caller waits."""
-
-CLOSING_BACKOFF_S_MAX = 0.2
-"""Longest pause while the client is being closed."""
-
-_BACKOFF_DOUBLINGS_MAX = 30
 
 _log = logging.getLogger("bursar_client")
 
@@ -83,7 +76,7 @@ class Settler:
 
     Attributes:
         changed: Called, from any thread, when something was queued, settled or given up.
-        closing: Once true pauses are short: somebody waits for the backlog to empty.
+        when_forked: Called in a process that was forked, after everything was forgotten.
         closed: Once true nothing more is sent.
     """
 
@@ -95,14 +88,15 @@ class Settler:
         on_settle_failed: Callable[[Unsettled], None] | None,
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
-        self.closing = False
+        self.when_forked: tuple[Callable[[], None], ...] = ()
         self.closed = False
         self.backlog = Backlog(settings.settle_backlog_max)
         self._settings = settings
         self._clock = clock
-        self._random = random
+        self._pacing = Pacing(settings, clock, random)
         self._on_settle_failed = on_settle_failed
         self._under_way: set[Pending] = set()
+        self._left: set[Pending] = set()
         self._queued_count = 0
         self._failed_count = 0
         self._lock = threading.Lock()
@@ -125,21 +119,34 @@ class Settler:
     def wait_s(self) -> float | None:
         """Return how long the backlog may rest, or None where it is empty."""
         due_s = self.backlog.next_due_s()
-        return None if due_s is None else max(due_s - self._clock(), 0.0)
+        return None if due_s is None else max(due_s - self._clock(), self._pacing.rest_s())
 
-    def hurry(self) -> None:
-        """Make everything that waits due now."""
+    def close_soon(self) -> None:
+        """Make everything that waits due now, with short pauses: somebody waits for the end."""
+        self._pacing.closing = True
+        self._pacing.end_rest()
         self.backlog.hurry(self._clock())
 
     def end(self) -> list[Unsettled]:
         """Send nothing more, and return what is left undone."""
         self.closed = True
-        left = self.unsettled()
+        with self._lock:
+            left_behind = [*self.backlog.all(), *self._under_way]
+            self._failed_count += len(left_behind)
+            self._left.update(left_behind)
+        left = [pending.unsettled() for pending in left_behind]
         for each in left:
             log_unsettled("settle_abandoned", each)
-        with self._lock:
-            self._failed_count += len(left)
         return left
+
+    def start_anew(self) -> None:
+        """Forget everything: in a process that was forked it is the parent's to settle."""
+        self._lock = threading.Lock()
+        self.backlog = Backlog(self._settings.settle_backlog_max)
+        self._under_way = set()
+        self._pacing.end_rest()
+        for start_anew in self.when_forked:
+            start_anew()
 
     def pending(
         self, operation: SettleOperation, subject: Subject, record_request_id: str = ""
@@ -185,7 +192,10 @@ class Settler:
     def drain(self) -> Steps[None]:
         """Send what is due of the backlog. At most one caller may do so at a time."""
         try:
-            while not self.closed and (batch := self.backlog.take(self._clock(), BATCH_MAX)):
+            while not self.closed and not self._pacing.rest_s():
+                batch = self.backlog.take(self._clock(), BATCH_MAX)
+                if not batch:
+                    return
                 yield from self._send_batch(batch)
                 self.changed()
         finally:
@@ -211,14 +221,18 @@ class Settler:
         deadline_s = self._clock() + self._settings.settle_timeout_s
         while True:
             try:
-                return (yield from self._send(pending))
+                settled = yield from self._send(pending)
+                self._server_is_back()
+                return settled
             except BursarError as error:
                 if not self._may_retry(pending, error):
                     if not isinstance(error, InvalidRequest):
                         self.fail(pending, error)
                     raise
-            pause_s = self._backoff_s(pending, INLINE_BACKOFF_S_MAX)
-            if self.closed or self._clock() + pause_s >= deadline_s:
+            pause_s = self._pacing.pause_s(pending.attempt_count, pending.error, inline=True)
+            # Where others rest already it is known that the server is away.
+            hopeless = self._pacing.rest_s() > 0 or self._clock() + pause_s >= deadline_s
+            if self.closed or hopeless:
                 return None
             yield Pause(pause_s)
 
@@ -249,7 +263,9 @@ class Settler:
 
     def _queue(self, pending: Pending) -> Settlement:
         if self.closed:
-            self.fail(pending, Unavailable("the client is closed", reason="CLIENT_CLOSED"))
+            # Of what was under way at the end `end` has told already.
+            if pending not in self._left:
+                self.fail(pending, Unavailable("the client is closed", reason="CLIENT_CLOSED"))
             raise UnsettledError([pending.unsettled()])
         if not self.backlog.put(pending, self._clock() + self._pause_s(pending)):
             error = SettleBacklogFull(pending.unsettled(), self._settings.settle_backlog_max)
@@ -266,9 +282,9 @@ class Settler:
             try:
                 yield from self._send(batch[0])
             except BursarError as error:
-                self._resolve(batch[0], error)
+                self._resolve_all(batch, [error])
             else:
-                self._resolve(batch[0], None)
+                self._resolve_all(batch, [None])
             return
         request = authority_pb.BatchRequest(
             operations=[encode_operation(each.operation) for each in batch]
@@ -276,16 +292,28 @@ class Settler:
         try:
             answer = yield from call(BATCH, request, self._settings.call_timeout_s)
         except RetryableError as error:
-            for pending in batch:
-                self._resolve(pending, error)
-            return
+            self._resolve_all(batch, [error] * len(batch))
         except BursarError:
             # One of them may spoil the whole; alone it spoils only itself.
             for pending in batch:
                 yield from self._send_batch([pending])
-            return
-        for position, pending in enumerate(batch):
-            self._resolve(pending, _result_error(answer, position))
+        else:
+            errors = [_result_error(answer, position) for position in range(len(batch))]
+            self._resolve_all(batch, errors)
+
+    def _resolve_all(self, batch: list[Pending], errors: list[BursarError | None]) -> None:
+        """Decide what becomes of each, and whether all that waits has to rest."""
+        for pending, error in zip(batch, errors, strict=True):
+            self._resolve(pending, error)
+        away = [error for error in errors if isinstance(error, SERVER_AWAY)]
+        if len(away) == len(errors):
+            self._pacing.rest(away[0])
+        else:
+            self._server_is_back()
+
+    def _server_is_back(self) -> None:
+        if self._pacing.end_rest():
+            self.backlog.hurry(self._clock())
 
     def _resolve(self, pending: Pending, error: BursarError | None) -> None:
         """Decide what becomes of a settlement of the backlog after an attempt."""
@@ -308,19 +336,7 @@ class Settler:
         return isinstance(error, RetryableError | InternalError)
 
     def _pause_s(self, pending: Pending) -> float:
-        longest_s = self._settings.settle_backoff_max_s
-        if self.closing:
-            longest_s = min(longest_s, CLOSING_BACKOFF_S_MAX)
-        return self._backoff_s(pending, longest_s)
-
-    def _backoff_s(self, pending: Pending, longest_s: float) -> float:
-        doublings = min(max(pending.attempt_count - 1, 0), _BACKOFF_DOUBLINGS_MAX)
-        grown_s: float = self._settings.settle_backoff_initial_s * 2**doublings
-        asked_s = 0.0
-        if pending.error is not None and pending.error.retry_after is not None:
-            asked_s = pending.error.retry_after.total_seconds()
-        # Half of the pause is random, so that clients that failed together come back apart.
-        return min(max(grown_s, asked_s), longest_s) * (0.5 + self._random() / 2)
+        return self._pacing.pause_s(pending.attempt_count, pending.error)
 
 
 def turn_into_record(pending: Pending, error: BursarError) -> bool:

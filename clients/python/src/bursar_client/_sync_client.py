@@ -78,6 +78,7 @@ class Client:
         self._worker = SyncWorker(self._settler, self._transport.perform)
         self._close_lock = threading.Lock()
         self._settler.changed = self._worker.wake
+        self._settler.when_forked = (self._worker.start_anew, self._transport.start_anew)
         _leaks.watch(self._settler)
 
     def reserve(self, **request: Unpack[ReserveArguments]) -> AbstractContextManager[Reservation]:
@@ -194,7 +195,13 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except UnsettledError as unsettled:
+            # What ended the block is what its caller has to see; each was logged.
+            if error is None:
+                raise
+            error.add_note(str(unsettled))
 
     def __del__(self) -> None:
         settler = getattr(self, "_settler", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,7 +16,7 @@ from bursar_client._errors import BursarError
 from bursar_client._hold import GrantedCall, HoldSteps
 from bursar_client._lifecycle import Lifecycle
 from bursar_client._operations import ExtendOperation
-from bursar_client._steps import Effect, run_sync
+from bursar_client._steps import Effect, Result, Steps, abandon, run_sync
 
 
 class Reservation(GrantedCall):
@@ -64,9 +66,7 @@ class Reservation(GrantedCall):
             InvalidRequest: Something is out of range; correct it and commit again.
             SettleBacklogFull: It could not be sent and no more may wait.
         """
-        steps = self._steps.commit(usage)
-        with self._order:
-            return run_sync(steps, self._perform)
+        return self._in_order(self._steps.commit(usage))
 
     def commit_partial(self, **usage: Unpack[PartialArguments]) -> Settlement:
         """Book what was used since the last partial commit; the rest stays held.
@@ -81,9 +81,7 @@ class Reservation(GrantedCall):
             InvalidRequest: Something is out of range; correct it and commit again.
             SettleBacklogFull: It could not be sent and no more may wait.
         """
-        steps = self._steps.commit_partial(usage)
-        with self._order:
-            return run_sync(steps, self._perform)
+        return self._in_order(self._steps.commit_partial(usage))
 
     def extend(
         self, *, ttl: timedelta | None = None, max_output_tokens: int | None = None
@@ -109,9 +107,7 @@ class Reservation(GrantedCall):
         Raises:
             AlreadySettled: It was settled before.
         """
-        steps = self._steps.release()
-        with self._order:
-            return run_sync(steps, self._perform)
+        return self._in_order(self._steps.release())
 
     def __enter__(self) -> Self:
         return self
@@ -123,9 +119,20 @@ class Reservation(GrantedCall):
         trace: TracebackType | None,
     ) -> None:
         try:
-            with self._order:
-                run_sync(self._steps.at_exit(error), self._perform)
+            self._in_order(self._steps.at_exit(error))
         except BursarError:
             # What ended the block is what its caller has to see; the settlement was logged.
             if error is None:
                 raise
+
+    def _in_order(self, steps: Steps[Result]) -> Result:
+        """Carry out steps after those before them, and lose nothing where that is interrupted."""
+        try:
+            with self._order:
+                return run_sync(steps, self._perform)
+        except BaseException as error:
+            if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED:
+                # Interrupted while it waited for its turn: the background settles it.
+                with contextlib.suppress(BursarError):
+                    abandon(steps, error)
+            raise

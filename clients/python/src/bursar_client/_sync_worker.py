@@ -29,10 +29,14 @@ class SyncWorker:
                 self._thread.start()
             self._changed.notify_all()
 
+    def start_anew(self) -> None:
+        """Have no thread, as in the beginning: that of before runs in another process."""
+        self._changed = threading.Condition()
+        self._thread = None
+
     def flush(self, timeout_s: float) -> None:
         """Wait until nothing is under way, at most timeout_s."""
-        self._settler.closing = True
-        self._settler.hurry()
+        self._settler.close_soon()
         self.wake()
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
