@@ -20,8 +20,8 @@ def named_status(
 ) -> CounterStatus:
     """Return how a counter stands, by the limit that its budget has now.
 
-    A budget that the policy no longer has, or has with another meter or window, is shown without
-    a limit and as switched off.
+    A budget that the policy no longer has, or has with another meter, window or partition, is
+    shown without a limit and as switched off.
 
     Args:
         policy: What decides now.
@@ -31,21 +31,21 @@ def named_status(
         now_ms: Since the epoch.
     """
     name = parse_counter_id(counter_id)
+    partition = tuple(value for _, value in name.partition)
     budget = policy.budget(name.budget)
     if (
         budget is None
         or budget.meter != name.meter
         or budget.window.code != name.window_code
-        or len(budget.per) != len(name.partition)
+        or budget.per != name.per
     ):
-        per = tuple(f"attribute{position}" for position in range(len(name.partition)))
         gone = Budget(
-            name.budget, name.meter, None, Window(WindowKind.NONE), per=per, mode=Mode.OFF
+            name.budget, name.meter, None, Window(WindowKind.NONE), per=name.per, mode=Mode.OFF
         )
-        counter = Counter(OrgId(name.org), gone, name.partition, WindowInstance(0, None))
+        counter = Counter(OrgId(name.org), gone, partition, WindowInstance(0, None))
         return CounterStatus(counter, values, None, amount)
     at_ms = name.window_start_ms or now_ms
     instance = budget.window.instance(at_ms) or WindowInstance(at_ms, None)
-    counter = Counter(OrgId(name.org), budget, name.partition, instance)
+    counter = Counter(OrgId(name.org), budget, partition, instance)
     ceiling = budget.share(100) if budget.enforced else None
     return CounterStatus(counter, values, ceiling, amount)

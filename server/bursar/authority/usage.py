@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ HOLDS_PAGE_DEFAULT = 50
 PAGE_MAX = 1_000
 
 _NO_TARGET = Target("", "")
+_HOLDS_TOKEN = re.compile(r"[0-9]{1,16} [0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ async def list_holds(
     """
     policy = policies.of(subject.org)
     size = min(page_size or HOLDS_PAGE_DEFAULT, PAGE_MAX)
-    if page_token and not page_token.partition(" ")[0].isdigit():
+    if page_token and not _HOLDS_TOKEN.fullmatch(page_token):
         raise FieldInvalid(Fault("page_token", "is not from a page before; start without it"))
     page = await engine.list_holds(subject.org, page_token, size)
     found = [_open_hold(policy, hold_id, hold) for hold_id, hold in page.holds]
@@ -292,16 +294,13 @@ def _open_hold(policy: Policy, hold_id: str, hold: Hold) -> OpenHold:
         target=parse_target_key(hold.target),
         create_ms=hold.create_ms,
         expire_ms=hold.expire_ms,
-        amounts=tuple(_held_amount(policy, entry.counter_id, entry.held) for entry in hold.entries),
+        amounts=tuple(_held_amount(entry.counter_id, entry.held) for entry in hold.entries),
     )
 
 
-def _held_amount(policy: Policy, counter_id: str, held: int) -> HeldAmount:
+def _held_amount(counter_id: str, held: int) -> HeldAmount:
     name = parse_counter_id(counter_id)
-    budget = policy.budget(name.budget)
-    known = budget.per if budget is not None and len(budget.per) == len(name.partition) else None
-    per = known or tuple(f"attribute{position}" for position in range(len(name.partition)))
-    return HeldAmount(name.budget, tuple(zip(per, name.partition, strict=True)), name.meter, held)
+    return HeldAmount(name.budget, name.partition, name.meter, held)
 
 
 def _is_of(wanted: Subject, subject: Subject) -> bool:

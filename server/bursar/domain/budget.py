@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from fnmatch import fnmatchcase
 from urllib.parse import quote, unquote
 
 from bursar.domain.subject import OrgId, Target
@@ -42,10 +43,14 @@ class Degradation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SwitchModel:
-    """Call another model where the one asked for matches a pattern."""
+    """Call another model where the one asked for matches a pattern, in any case."""
 
     from_pattern: str
     to: Target
+
+    def applies(self, target: Target) -> bool:
+        """Tell whether it is about a target."""
+        return fnmatchcase(target.model.lower(), self.from_pattern.lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +181,13 @@ class Counter:
     def id(self) -> str:
         """Name of the counter within its shard; two requests share it or do not, by this alone.
 
-        Meter and kind of window are in it: a budget that changes either counts anew and never
-        mixes units.
+        Meter, kind of window and what is partitioned by are in it: a budget that changes one of
+        them counts anew and never mixes units, or a user with an agent of the same name.
         """
-        values = ",".join(quote(value, safe="") for value in self.partition)
+        values = ",".join(
+            f"{name}={quote(value, safe='')}"
+            for name, value in zip(self.budget.per, self.partition, strict=True)
+        )
         budget, start = self.budget, self.instance.start_ms
         # A rolling counter is one for all time: its buckets carry the time.
         begins = 0 if self.instance.end_ms is None else start
@@ -188,21 +196,27 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class CounterName:
-    """What a counter's id says."""
+    """What a counter's id says; partition are attributes with their values."""
 
     org: str
     budget: str
     meter: str
-    partition: tuple[str, ...]
+    partition: tuple[tuple[str, str], ...]
     window_code: str
     window_start_ms: int
+
+    @property
+    def per(self) -> tuple[str, ...]:
+        """What the budget partitioned by."""
+        return tuple(name for name, _ in self.partition)
 
 
 def parse_counter_id(counter_id: str) -> CounterName:
     """Read a counter's id."""
     org, budget, meter, values, window = counter_id.split(":")
     code, start = window.rsplit("@", 1)
-    partition = tuple(unquote(value) for value in values.split(",")) if values else ()
+    pairs = (pair.split("=") for pair in values.split(",") if pair)
+    partition = tuple((name, unquote(value)) for name, value in pairs)
     return CounterName(org, budget, meter, partition, code, int(start))
 
 

@@ -11,9 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bursar.domain import meter
-from bursar.domain.budget import Budget, Counter, Degradation
+from bursar.domain.budget import Budget, Counter, Degradation, Mode, Rung
 from bursar.domain.errors import Fault, FieldInvalid
-from bursar.domain.ladder import AppliedRung, Variant, headroom_percent, satisfied, variants
+from bursar.domain.ladder import (
+    AppliedRung,
+    Variant,
+    as_asked,
+    ceiling,
+    headroom_percent,
+    variants,
+)
 from bursar.domain.meter import Estimate
 from bursar.domain.policy import Policy
 from bursar.domain.price import Rates
@@ -34,12 +41,14 @@ class Use:
         base: Amount without output, in the meter's unit.
         slope: Amount for each output token.
         ceiling: What the counter may hold after it, without credit; None where nothing binds.
+        rung: The rung whose threshold the ceiling is, or None.
     """
 
     counter: Counter
     base: int
     slope: int
     ceiling: int | None
+    rung: Rung | None = None
 
     @property
     def counts(self) -> bool:
@@ -67,6 +76,8 @@ class Offer:
         applied: Rungs that it carries out.
         uses: What it does to each counter, in the policy's order.
         unpriced: The target has no known price and is let pass uncharged or at the fallback.
+        switched: Every target that a rung switched to on the way to it, in order.
+        finishing: It is a closing answer.
     """
 
     target: Target
@@ -80,6 +91,8 @@ class Offer:
     applied: tuple[AppliedRung, ...]
     uses: tuple[Use, ...]
     unpriced: bool
+    switched: tuple[Target, ...] = ()
+    finishing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +133,21 @@ def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
     policy.check_meters("estimate.custom_meters", request.estimate.custom_meters)
     request = replace(request, target=policy.price_book.resolve(request.target))
     asked = policy.counters(attributes(request.subject, request.target), now_ms)
-    offers: list[Offer] = []
-    unpriced_model = None
-    for variant in variants(request, asked):
+    first = _offer(request, policy, as_asked(request), asked, now_ms)
+    unpriced_model = request.target.model if first is None else None
+    offers = [] if first is None else [first]
+    fullest = None
+    for variant in variants(request, asked, first.output_max if first else None):
         counters = asked
         if variant.target != request.target:
             counters = policy.counters(attributes(request.subject, variant.target), now_ms)
         offer = _offer(request, policy, variant, counters, now_ms)
-        if offer is None:
-            unpriced_model = unpriced_model or variant.target.model
-        elif offer.output_min <= offer.output_max:
+        if offer is not None and offer.output_min <= offer.output_max:
             offers.append(offer)
+            fullest = offer if variant.fullest else fullest
     if len(offers) > OFFERS_MAX:
-        offers = [*offers[: OFFERS_MAX - 1], offers[-1]]
+        kept, rest = offers[: OFFERS_MAX - 1], offers[OFFERS_MAX - 1 :]
+        offers = [*kept, next((each for each in rest if each is fullest), rest[0])]
     if not any(offer.uses for offer in offers) and not policy.unbudgeted_allowed:
         offers = []
     return Plan(request, policy, now_ms, tuple(offers), None if offers else unpriced_model)
@@ -145,12 +160,16 @@ def _offer(
     counters: list[Counter],
     now_ms: int,
 ) -> Offer | None:
-    """Return the offer of a variant, or None where its model has no price and needs one."""
+    """Return the offer of a variant, or None where its model has no price and needs one.
+
+    A budget that only warns or observes never refuses, so it does not need one.
+    """
     rates, unpriced = None, False
-    if any(counter.budget.meter == meter.COST for counter in counters):
+    modes = {counter.budget.mode for counter in counters if counter.budget.meter == meter.COST}
+    if modes:
         rates = policy.rates(variant.target, request.estimate.input_tokens, now_ms)
         unpriced = rates is None or rates.source == "fallback"
-        if rates is None and not policy.unpriced_allowed:
+        if rates is None and Mode.ENFORCE in modes and not policy.unpriced_allowed:
             return None
     estimate, cap, cutting = _cut_input(request, counters)
     wanted, most = _output_range(request, policy, variant, counters)
@@ -162,7 +181,7 @@ def _offer(
         if request.estimate.max_output_tokens is None:
             wanted = min(wanted, most)
     uses = tuple(
-        Use(counter, base, slope, _ceiling(counter.budget, request, variant, most))
+        Use(counter, base, slope, *ceiling(counter.budget, request, variant, most))
         for counter, base, slope in amounts
     )
     _check_countable(uses, most)
@@ -178,6 +197,8 @@ def _offer(
         applied=variant.applied,
         uses=uses,
         unpriced=unpriced,
+        switched=variant.switched,
+        finishing=variant.finishing,
     )
 
 
@@ -227,34 +248,17 @@ def _affine(budget: Budget, estimate: Estimate, rates: Rates | None) -> tuple[in
             return estimate.custom_meters.get(custom, 0), 0
 
 
-def _ceiling(budget: Budget, request: ReserveRequest, variant: Variant, most: int) -> int | None:
-    """Return how far a variant may fill a budget.
-
-    That is the lowest rung whose action the variant does not satisfy, and the headroom that its
-    priority leaves to more important requests; otherwise the limit with its overdraft.
-    """
-    if not budget.enforced:
-        return None
-    percent = headroom_percent(budget, request)
-    for rung in budget.ladder:
-        if rung.ends or (rung.restricts and not satisfied(rung, variant, most)):
-            percent = min(percent, rung.at_percent)
-            break
-    return budget.share(percent)
-
-
 def _cut_input(
     request: ReserveRequest, counters: list[Counter]
 ) -> tuple[Estimate, int | None, tuple[str, ...]]:
     """Return the estimate after per-request input caps, the tightest cap, and whose cut it."""
     estimate = request.estimate
     caps = [
-        (counter.budget.limit, counter.budget.name)
+        (counter.budget.share(headroom_percent(counter.budget, request)), counter.budget.name)
         for counter in counters
         if counter.budget.enforced
         and counter.budget.window.kind is WindowKind.REQUEST
         and counter.budget.meter == meter.INPUT_TOKENS
-        and counter.budget.limit is not None
     ]
     if not caps:
         return estimate, None, ()
@@ -277,7 +281,8 @@ def _per_request_output(
 ) -> tuple[int, tuple[str, ...]]:
     """Return the output that per-request caps leave, and which budgets cut it.
 
-    A cap that leaves less than the caller can use cuts nothing: the request is then denied by it.
+    They cut without being asked (docs/adr/0009), but not below what the caller can use: such a
+    request is denied by the cap.
     """
     caps = [
         ((counter.budget.share(headroom_percent(counter.budget, request)) - base) // slope, counter)
@@ -287,7 +292,8 @@ def _per_request_output(
         and slope > 0
     ]
     tightest = min((fits for fits, _ in caps), default=most)
-    if tightest >= most or tightest < (request.estimate.min_output_tokens or 1):
+    least = request.estimate.min_output_tokens or 1
+    if not least <= tightest < most:
         return most, ()
     return tightest, tuple(counter.budget.name for fits, counter in caps if fits == tightest)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bursar.domain import meter
 from bursar.domain.budget import Counter, CounterValues
+from bursar.domain.errors import BursarError
 from bursar.domain.offer import Offer
 from bursar.domain.subject import OrgId
 
@@ -19,6 +20,7 @@ class EntryFlags(IntFlag):
     NONE = 0
     CHARGE_ON_EXPIRY = 1
     RETURNED = 2
+    ADDED = 4
 
 
 def entry_flags(counter: Counter) -> EntryFlags:
@@ -50,7 +52,7 @@ class HoldEntry:
         kind: How it lives (`keys.counter_spec`), with its ttl_ms and parameters.
         slot: The time bucket or the beginning of the task that it was reserved in.
         meter: What is counted.
-        flags: How it ends.
+        flags: How it ends, and whether it came with another target than the granted one.
         held: What it still holds, in the meter's unit.
         reserved: What it held in all; of an expired hold, at its end.
         booked: What its expiry charged.
@@ -324,30 +326,31 @@ class HoldPage:
 class Engine(Protocol):
     """Counters and holds. Every list is answered in its order; orgs may be mixed in it.
 
-    Every method raises StoreUnavailable, StoreFull, ShardCold or ClockBehind.
+    Every method raises StoreUnavailable, StoreFull, ShardCold or ClockBehind; a list of which
+    other shards carried out their part has the error in place of each answer that failed.
     """
 
     async def reserve(
         self, operations: Sequence[ReserveOperation], now_ms: int
-    ) -> list[ReserveOutcome]:
+    ) -> list[ReserveOutcome | BursarError]:
         """Book each request's first offer that fits, or find what it got before."""
         ...
 
     async def settle(
         self, operations: Sequence[SettleOperation], now_ms: int
-    ) -> list[SettleOutcome]:
+    ) -> list[SettleOutcome | BursarError]:
         """Commit and release holds."""
         ...
 
     async def extend(
         self, operations: Sequence[ExtendOperation], now_ms: int
-    ) -> list[ExtendOutcome]:
+    ) -> list[ExtendOutcome | BursarError]:
         """Change open holds."""
         ...
 
     async def record(
         self, operations: Sequence[RecordOperation], now_ms: int
-    ) -> list[RecordOutcome]:
+    ) -> list[RecordOutcome | BursarError]:
         """Book usage without reservations."""
         ...
 

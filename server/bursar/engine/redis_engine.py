@@ -91,12 +91,23 @@ class RedisEngine:
 
     @property
     def all_cold(self) -> bool:
-        """Whether no shard can decide: each one that was asked last had lost its data."""
+        """Whether no shard could decide when it was asked or looked at last."""
         return len(self._cold) == self._keys.shard_count
+
+    async def look(self) -> None:
+        """Learn which shards have lost their data, or have it back, also those nobody asks."""
+        seen = dict(self._sequences)
+        metas = [self._keys.meta(shard) for shard in self._epochs]
+        states = await self._store.shard_states(metas)
+        for shard, (epoch, sequence) in zip(self._epochs, states, strict=True):
+            if epoch == self._epochs[shard] and sequence >= seen.get(shard, 0):
+                self._cold.discard(shard)
+            else:
+                self._cold.add(shard)
 
     async def reserve(
         self, operations: Sequence[ReserveOperation], now_ms: int
-    ) -> list[ReserveOutcome]:
+    ) -> list[ReserveOutcome | BursarError]:
         """Book each request's first offer that fits, or find what it got before."""
 
         async def run(shard: int, group: list[ReserveOperation]) -> list[ReserveOutcome]:
@@ -129,7 +140,7 @@ class RedisEngine:
 
     async def settle(
         self, operations: Sequence[SettleOperation], now_ms: int
-    ) -> list[SettleOutcome]:
+    ) -> list[SettleOutcome | BursarError]:
         """Commit and release holds."""
 
         async def run(shard: int, group: list[SettleOperation]) -> list[SettleOutcome]:
@@ -157,7 +168,7 @@ class RedisEngine:
 
     async def extend(
         self, operations: Sequence[ExtendOperation], now_ms: int
-    ) -> list[ExtendOutcome]:
+    ) -> list[ExtendOutcome | BursarError]:
         """Change open holds."""
 
         async def run(shard: int, group: list[ExtendOperation]) -> list[ExtendOutcome]:
@@ -185,7 +196,7 @@ class RedisEngine:
 
     async def record(
         self, operations: Sequence[RecordOperation], now_ms: int
-    ) -> list[RecordOutcome]:
+    ) -> list[RecordOutcome | BursarError]:
         """Book usage without reservations."""
 
         async def run(shard: int, group: list[RecordOperation]) -> list[RecordOutcome]:
@@ -222,7 +233,10 @@ class RedisEngine:
         return await self._by_shard(operations, run)
 
     async def sweep(self, now_ms: int, most: int) -> Swept:
-        """End holds whose time is over, at most so many in each shard."""
+        """End holds whose time is over, at most so many in each shard.
+
+        A shard that fails keeps no other from being swept; the error is raised where all fail.
+        """
 
         async def run(shard: int) -> tuple[int, int, bool]:
             call = Call(self._keys.shard_keys(shard))
@@ -235,7 +249,14 @@ class RedisEngine:
 
         shards = list(self._epochs)
         due = await self._store.due([self._keys.shard_keys(each)[1] for each in shards], now_ms)
-        swept = [await run(shard) for shard, any_due in zip(shards, due, strict=True) if any_due]
+        swept, failures = [], []
+        for shard, any_due in zip(shards, due, strict=True):
+            try:
+                swept += [await run(shard)] if any_due else []
+            except BursarError as error:
+                failures.append(error)
+        if failures and not swept:
+            raise failures[0]
         return Swept(
             sum(each[0] for each in swept),
             sum(each[1] for each in swept),
@@ -264,25 +285,26 @@ class RedisEngine:
         """Return a page of an org's open holds.
 
         Orgs that share a shard share its expiries, so a page looks at a bounded number of them
-        and may be short although more follow.
+        and may be short although more follow. The cursor is a time, and how many holds that end
+        then were looked at: it names nobody's hold. Where some of these end meanwhile, as many of
+        the same time may be passed over.
         """
         shard = self._keys.shard_of(org)
-        after_ms, _, last = cursor.partition(" ")
+        at_ms, _, passed = cursor.partition(" ")
+        last_ms, skip = int(at_ms or 0), int(passed or 0)
         names = await self._store.expiries(
-            self._keys.shard_keys(shard)[1], int(after_ms or 0), _HOLDS_SCANNED_MAX
+            self._keys.shard_keys(shard)[1], last_ms, skip, _HOLDS_SCANNED_MAX
         )
         found: list[bytes] = []
-        end = ""
         for name, expire_ms in names:
-            if (expire_ms, name) <= (int(after_ms or 0), last.encode()):
-                continue
             if len(found) == limit:
                 break
-            end = f"{expire_ms} {name.decode()}"
+            last_ms, skip = expire_ms, skip + 1 if expire_ms == last_ms else 1
             if hold_name(name)[0] == org:
                 found.append(name)
         else:
-            end = end if len(names) == _HOLDS_SCANNED_MAX else ""
+            last_ms = last_ms if len(names) == _HOLDS_SCANNED_MAX else -1
+        end = f"{last_ms} {skip}" if last_ms >= 0 else ""
         values = await self._store.get_all(found)
         holds = tuple(
             (hold_name(name)[1], hold)
@@ -298,18 +320,27 @@ class RedisEngine:
         operations: Sequence[Anything],
         run: Callable[[int, list[Anything]], Awaitable[list[Any]]],
     ) -> list[Any]:
-        """Run the operations of each shard as one script call, and answer in their order."""
+        """Run the operations of each shard as one script call, and answer in their order.
+
+        A shard that fails fails its own operations: others were carried out, and must say so.
+        """
         if len(operations) == 1:
             return await run(self._keys.shard_of(operations[0].org), list(operations))
         groups: dict[int, list[int]] = {}
         for position, operation in enumerate(operations):
             groups.setdefault(self._keys.shard_of(operation.org), []).append(position)
         answers = await asyncio.gather(
-            *(run(shard, [operations[at] for at in places]) for shard, places in groups.items())
+            *(run(shard, [operations[at] for at in places]) for shard, places in groups.items()),
+            return_exceptions=True,
         )
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if len(failures) == len(groups) or not isinstance(failure, BursarError):
+                raise failure
         results: list[Any] = [None] * len(operations)
         for places, answer in zip(groups.values(), answers, strict=True):
-            for position, result in zip(places, answer, strict=True):
+            parts = [answer] * len(places) if isinstance(answer, BaseException) else answer
+            for position, result in zip(places, parts, strict=True):
                 results[position] = result
         return results
 

@@ -11,6 +11,7 @@ from bursar.domain.subject import target_key
 from bursar.engine.keys import counter_spec
 from bursar.engine.operations import (
     Denied,
+    EntryFlags,
     ExtendCode,
     ExtendOutcome,
     Found,
@@ -88,24 +89,10 @@ def retarget_row(operation: SettleOperation, now_ms: int) -> object:
         return 0
     entries = []
     for counter in operation.retarget.added:
-        kind, ttl_ms, p1, p2 = counter_spec(counter, now_ms)
-        # It is booked into the bucket of now: the reservation never held anything there.
-        slot = now_ms // p1 if counter.budget.window.length_ms and p2 else 0
-        entries.append(
-            [
-                counter.id,
-                kind,
-                ttl_ms,
-                p1,
-                p2,
-                slot,
-                counter.budget.meter,
-                int(entry_flags(counter)),
-                0,
-                0,
-                0,
-            ]
-        )
+        flags = int(entry_flags(counter) | EntryFlags.ADDED)
+        # The script finds the slot: the bucket of the reservation, or the task that runs.
+        spec, slot = counter_spec(counter, now_ms), 0
+        entries.append([counter.id, *spec, slot, counter.budget.meter, flags, 0, 0, 0])
     return [dict.fromkeys(operation.retarget.dropped, 1), entries]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,14 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from bursar.domain.errors import BursarError, InternalError, ShardCold, StoreFull, StoreUnavailable
@@ -28,10 +32,10 @@ from bursar.engine.scripts import Script
 
 VERSION_MIN = (6, 2)
 
-_NOT_NOW = re.compile(
-    r"^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|MISCONF|UNKILLABLE)"
-)
-"""Answers of a Redis that is there but cannot serve at the moment."""
+_NOT_NOW_ERRORS = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+_NOT_NOW_TEXT = re.compile(r"(?:^|\s-)(BUSY|READONLY|NOREPLICAS|MISCONF|UNKILLABLE)\b")
+"""Answers of a Redis that is there but cannot serve at the moment. Redis before 7 puts what a
+command in a script answered behind a text of its own, with a dash before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +147,7 @@ class Store:
         Raises:
             ShardCold: A shard has none.
         """
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in meta_keys:
-                pipeline.hget(key, "epoch")
-            found = await pipeline.execute()
+        found = [epoch for epoch, _ in await self.shard_states(meta_keys)]
         missing = [key for key, epoch in zip(meta_keys, found, strict=True) if epoch is None]
         if missing:
             raise ShardCold(
@@ -155,7 +155,15 @@ class Store:
                 f"{missing[0]}; restore Redis from its append-only file or a backup",
                 shard=missing[0],
             )
-        return list(found)
+        return [epoch for epoch in found if epoch is not None]
+
+    async def shard_states(self, meta_keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        """Return epoch and sequence number of each shard; None and 0 where it has none."""
+        async with self._translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in meta_keys:
+                pipeline.hmget(key, "epoch", "seq")
+            return [(epoch, int(sequence or 0)) for epoch, sequence in await pipeline.execute()]
 
     async def due(self, expiry_keys: Sequence[str], now_ms: int) -> list[bool]:
         """Return for each shard whether any of its holds is over."""
@@ -165,11 +173,13 @@ class Store:
                 pipeline.zrangebyscore(key, "-inf", now_ms, start=0, num=1)
             return [bool(each) for each in await pipeline.execute()]
 
-    async def expiries(self, key: str, after_ms: int, most: int) -> list[tuple[bytes, int]]:
-        """Return holds that end at or after a time, soonest first."""
+    async def expiries(
+        self, key: str, from_ms: int, skip: int, most: int
+    ) -> list[tuple[bytes, int]]:
+        """Return holds that end at a time or after it, soonest first, without the first few."""
         async with self._translated():
             found = await self._redis.zrangebyscore(
-                key, after_ms, "+inf", start=0, num=most, withscores=True
+                key, from_ms, "+inf", start=skip, num=most, withscores=True
             )
             return [(name, int(score)) for name, score in found]
 
@@ -197,10 +207,10 @@ class Store:
         """Return what the Redis is."""
         async with self._translated():
             info: dict[str, Any] = await self._redis.info("server")
-            try:
-                settings = await self._redis.config_get("maxmemory-policy", "appendonly")
-            except ResponseError:
-                settings = {}  # Managed services forbid CONFIG.
+            settings: dict[Any, Any] = {}
+            with suppress(ResponseError):  # Managed services forbid CONFIG.
+                for name in ("maxmemory-policy", "appendonly"):  # Redis before 7 takes one.
+                    settings |= await self._redis.config_get(name)
         texts = {_text(name): _text(value) for name, value in settings.items()}
         append_only = texts.get("appendonly")
         return ServerFacts(
@@ -230,7 +240,7 @@ def _translate(error: RedisError) -> BursarError:
         return StoreUnavailable("Redis cannot be reached")
     if "OOM" in str(error):
         return StoreFull("Redis is out of memory and refuses writes")
-    if _NOT_NOW.match(str(error)):
+    if isinstance(error, _NOT_NOW_ERRORS) or _NOT_NOW_TEXT.search(str(error)):
         return StoreUnavailable("Redis cannot serve at the moment")
     return InternalError("a script failed in Redis")
 

@@ -36,6 +36,14 @@ _SWEEPS_IN_A_ROW_MAX = 100
 _log = structlog.get_logger(__name__)
 
 
+# Unlike the monotonic clock it goes on while the machine sleeps; not every system has it.
+_STEADY_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _steady_ms() -> int:
+    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000
+
+
 class ServerProcess:
     """Everything that one process runs. Start it, wait, stop it."""
 
@@ -43,9 +51,7 @@ class ServerProcess:
         self._settings = settings
         self._embedded = None if settings.redis_url else EmbeddedRedis(settings.data_dir / "redis")
         self._policies = Policies(policies)
-        self._clock = CorrectedClock(
-            lambda: time.time_ns() // 1_000_000, lambda: time.monotonic_ns() // 1_000_000
-        )
+        self._clock = CorrectedClock(lambda: time.time_ns() // 1_000_000, _steady_ms)
         self._tasks: list[asyncio.Task[None]] = []
         self._store: Store
         self._engine: RedisEngine
@@ -129,13 +135,13 @@ class ServerProcess:
         await self._engine.open(secrets.token_hex(8))
 
     async def _correct_clock(self) -> None:
-        asked_at_ms = time.monotonic_ns() // 1_000_000
+        asked_at_ms = _steady_ms()
         behind_ms = self._clock.correct(await self._store.time_ms(), asked_at_ms)
         if abs(behind_ms) > self._settings.clock_skew_ms_max:
             _log.warning("clock_differs_from_redis", behind_ms=behind_ms)
 
     async def _catch_up_clock(self) -> None:
-        asked_at_ms = time.monotonic_ns() // 1_000_000
+        asked_at_ms = _steady_ms()
         self._clock.catch_up(await self._store.time_ms(), asked_at_ms)
 
     async def _sweep(self, authority: Authority) -> None:
@@ -148,6 +154,7 @@ class ServerProcess:
                 return
 
     async def _watch_readiness(self) -> None:
+        await self._engine.look()
         await self._server.set_ready(not self._engine.all_cold)
 
     async def _restart_redis(self) -> None:

@@ -67,7 +67,7 @@ end
 local function extend(operation)
   local key = KEYS[operation[1]]
   local revision, expire_ms, ttl_ms, output, totals = unpack(operation, 2, 6)
-  local hold = touched[key] or read_hold(key)
+  local hold = touched[key] and copy_hold(touched[key]) or read_hold(key)
   if not hold then return {NOT_FOUND} end
   if hold[H_STATE] == STATE_EXPIRED then return {EXPIRED, hold} end
   if hold[H_STATE] ~= STATE_OPEN then return {ENDED, hold} end
@@ -87,7 +87,9 @@ local function extend(operation)
   hold[H_REVISION] = hold[H_REVISION] + 1
   if not touched[key] then order[#order + 1] = key end
   touched[key] = hold
-  events[#events + 1] = {'extend', key, hold[H_EXPIRE_MS], entries}
+  events[#events + 1] = {
+    'extend', key, hold[H_EXPIRE_MS], entries, hold[H_TTL_MS], hold[H_OUTPUT_NOW],
+  }
   return {DONE, hold, values(entries, false)}
 end
 

@@ -21,11 +21,11 @@ local values = {}
 for index, spec in ipairs(specs) do
   local key = KEYS[1 + index]
   local counter = load_counter(key, spec[1], spec[2], spec[3], spec[4], now)
-  local raw = redis.call('HGET', key, 'c')
+  local raw = redis.call('HMGET', key, 'c', 'h', 'k')
   -- The text that Redis keeps is exact; the script's own number only where it changed it.
   local changed = counter.anew or counter.dropped ~= 0
-  values[#values + 1] = (not changed and raw) or string.format('%.0f', counter.committed)
-  values[#values + 1] = string.format('%.0f', counter.held)
-  values[#values + 1] = string.format('%.0f', counter.credit)
+  values[#values + 1] = (not changed and raw[1]) or string.format('%.0f', counter.committed)
+  values[#values + 1] = raw[2] or '0'
+  values[#values + 1] = raw[3] or '0'
 end
 return reply(STATUS_OK, seq, values)

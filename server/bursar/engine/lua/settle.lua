@@ -51,7 +51,11 @@ end
 -- What this call books on an entry.
 local function amount_of(hold, entry, amounts, verb, dropped)
   if verb == RELEASE or has_flag(entry[E_FLAGS], FLAG_RETURNED) then return 0 end
-  if dropped and dropped[entry[E_COUNTER]] then return 0 end
+  if dropped then
+    if dropped[entry[E_COUNTER]] then return 0 end
+  elseif has_flag(entry[E_FLAGS], FLAG_ADDED) then
+    return 0  -- an earlier part used the other target, this one uses the granted one
+  end
   local amount = amounts[entry[E_METER]] or 0
   if amount >= 0 then return amount end
   return hold[H_STATE] == STATE_EXPIRED and entry[E_RESERVED] or entry[E_HELD]
@@ -71,29 +75,41 @@ local function settle_entry(entry, amount, partial)
   return {amount, overage, counter}
 end
 
+-- Adds the counters of another target than the granted one, in the window of the reservation.
+local function add_entries(hold, entries)
+  for _, entry in ipairs(entries) do
+    local counter = load_entry(prefix, entry, now)
+    counter.may_begin = true  -- its window is open
+    entry[E_SLOT] = counter.slot
+    if counter.kind == KIND_ROLLING then
+      entry[E_SLOT] = math.floor(hold[H_CREATE_MS] / counter.p1)
+    end
+    hold[H_ENTRIES][#hold[H_ENTRIES] + 1] = entry
+  end
+end
+
 local function settle(operation)
   local key = KEYS[operation[1]]
   local verb, fingerprint, partial, sequence = unpack(operation, 2, 5)
   local amounts, keep_ms, target, retarget, note = unpack(operation, 6, 10)
-  local hold = touched[key] or read_hold(key)
+  local hold = touched[key] and copy_hold(touched[key]) or read_hold(key)
   if not hold then return {NOT_FOUND} end
   local code = refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
   if code then return {code, hold} end
 
-  local dropped
+  local dropped, added = nil, {}
   if retarget ~= 0 then
-    dropped = retarget[1]
-    for _, entry in ipairs(retarget[2]) do
-      load_entry(prefix, entry, now).may_begin = true  -- its window is open
-      hold[H_ENTRIES][#hold[H_ENTRIES] + 1] = entry
-    end
+    dropped, added = retarget[1], retarget[2]
+    add_entries(hold, added)
   end
   local due = {}
   for position, entry in ipairs(hold[H_ENTRIES]) do
     due[position] = amount_of(hold, entry, amounts, verb, dropped)
     if not can_add(load_entry(prefix, entry, now), due[position]) then return {OVERFLOW, hold} end
   end
-  local settled, late = {}, now >= hold[H_EXPIRE_MS] and 1 or 0
+  -- A server whose clock is a little ahead may have ended it before this one's time.
+  local over = hold[H_STATE] == STATE_EXPIRED or now >= hold[H_EXPIRE_MS]
+  local settled, late = {}, over and 1 or 0
   for position, entry in ipairs(hold[H_ENTRIES]) do
     settled[position] = settle_entry(entry, due[position], partial == 1)
   end
@@ -119,14 +135,17 @@ local function settle(operation)
   if not touched[key] then order[#order + 1] = key end
   touched[key] = hold
   local verb_name = verb == RELEASE and 'release' or partial == 1 and 'commit_partial' or 'commit'
-  events[#events + 1] = {verb_name, key, late, hold[H_SETTLED], note}
+  events[#events + 1] = {
+    verb_name, key, late, hold[H_SETTLED], note, fingerprint, sequence, added,
+  }
   return {DONE, hold}
 end
 
 for number, operation in ipairs(operations) do results[number] = settle(operation) end
 
 -- Write. The first write frees memory: a Redis that is full refuses a script at its first write
--- that needs some, and settling must go on.
+-- that needs some, and settling must go on. So there is one also where no hold is touched.
+redis.call('ZREM', KEYS[2], '')
 for _, key in ipairs(order) do redis.call('ZREM', KEYS[2], key) end
 write_counters(now)
 for _, key in ipairs(order) do

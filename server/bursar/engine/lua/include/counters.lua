@@ -28,9 +28,9 @@ local function forget_old_buckets(counter, now)
   for index = counter.oldest, math.min(oldest - 1, counter.oldest + counter.p2) do
     counter.drop[#counter.drop + 1] = 'b' .. index
   end
-  local amounts = redis.call('HMGET', counter.key, unpack(counter.drop))
-  for position = 1, #amounts do
-    counter.dropped = counter.dropped + tonumber(amounts[position] or 0)
+  counter.drop_amounts = redis.call('HMGET', counter.key, unpack(counter.drop))
+  for _, amount in ipairs(counter.drop_amounts) do
+    counter.dropped = counter.dropped + tonumber(amount or 0)
   end
   counter.committed = counter.committed - counter.dropped
   counter.oldest, counter.moved = oldest, true
@@ -102,11 +102,26 @@ local function add_committed(counter, slot, amount)
   if counter.kind == KIND_ROLLING then add(counter, 'b' .. slot, amount) end
 end
 
+-- Takes what has left a rolling window off its committed amount: as a sum while that is exact,
+-- else bucket by bucket as the text that Redis keeps.
+local function write_dropped(key, counter)
+  if counter.dropped <= EXACT_MAX then
+    if counter.dropped ~= 0 then add(counter, 'c', -counter.dropped) end
+    return
+  end
+  for _, amount in ipairs(counter.drop_amounts) do
+    if amount and amount ~= '0' then
+      local negated = string.sub(amount, 1, 1) == '-' and string.sub(amount, 2) or '-' .. amount
+      redis.call('HINCRBY', key, 'c', negated)
+    end
+  end
+end
+
 local function write_counter(key, counter, now)
   if counter.anew then redis.call('HSET', key, 'c', 0) end
   if counter.kind == KIND_ROLLING then
     if #counter.drop > 0 then redis.call('HDEL', key, unpack(counter.drop)) end
-    if counter.dropped ~= 0 then add(counter, 'c', -counter.dropped) end
+    write_dropped(key, counter)
     if counter.moved or not counter.exists then redis.call('HSET', key, 'o', counter.oldest) end
   elseif counter.kind == KIND_TASK then
     redis.call('HSET', key, 's', now, 'w', counter.slot)

@@ -18,6 +18,7 @@ local E_METER, E_FLAGS, E_HELD, E_RESERVED, E_BOOKED = 7, 8, 9, 10, 11
 
 local FLAG_CHARGE_ON_EXPIRY = 1
 local FLAG_RETURNED = 2  -- never committed: concurrency
+local FLAG_ADDED = 4     -- came with another target than the granted one
 
 local function has_flag(flags, flag)
   return math.floor(flags / flag) % 2 == 1
@@ -26,6 +27,15 @@ end
 local function read_hold(key)
   local text = redis.call('GET', key)
   return text and cmsgpack.unpack(text) or nil
+end
+
+-- Where a call names a hold twice, the second operation works on a copy: what the first one is
+-- answered must stay as it was then.
+local function copy_hold(hold)
+  local copy = {unpack(hold)}
+  copy[H_ENTRIES] = {}
+  for position, entry in ipairs(hold[H_ENTRIES]) do copy[H_ENTRIES][position] = {unpack(entry)} end
+  return copy
 end
 
 -- An open hold has no TTL of its own: only settling or the sweeper ends it, whatever Redis's

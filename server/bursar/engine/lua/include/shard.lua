@@ -3,6 +3,15 @@
 -- head = {epoch, sequence number the server has seen, now in ms, largest clock lag in ms,
 --         most journal entries}
 -- A script replies {status, sequence number, results}; results is empty unless status is 0.
+--
+-- The journal has one entry for each call that changed something: e epoch, s sequence number, t now
+-- in ms, and d the events in order, from which committed and held of every counter follow:
+--      {'reserve', hold key, hold}
+--      {'commit', 'commit_partial' or 'release', hold key, late, settled, note, fingerprint,
+--       number of the partial commit, entries that came with another target}
+--      {'extend', hold key, expire_ms, entries, ttl_ms, output}
+--      {'expire', hold key, amount that was charged by entry}
+--      {'record', hold key, hold, note}
 
 local STATUS_OK = 0
 local STATUS_MISSING = 1       -- the shard has no data: lost, or never set up

@@ -1,0 +1,6 @@
+"""The commands that scripts may use: what reads, and what writes."""
+
+from __future__ import annotations
+
+READS = {"GET", "HGET", "HMGET", "ZRANGEBYSCORE"}
+WRITES = {"SET", "HSET", "HINCRBY", "HDEL", "ZADD", "ZREM", "XADD", "PEXPIRE"}

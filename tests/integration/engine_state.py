@@ -1,0 +1,98 @@
+"""What is in Redis, read with the tests' own client and little of the engine's code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import redis.asyncio as redis
+
+from bursar.engine.keys import Keys
+from bursar.engine.operations import Hold
+from bursar.engine.wire import decode_hold
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a journal: the events of one script call."""
+
+    epoch: bytes
+    sequence: int
+    time_ms: int
+    events: list[list[Any]]
+
+
+def unpack(data: bytes) -> list[Any]:
+    """Read MessagePack as Redis writes it: texts are bytes, an empty list may be an empty map."""
+    return msgpack.unpackb(data, raw=True, strict_map_key=False)
+
+
+async def names(store: redis.Redis, keys: Keys, kind: str) -> list[str]:
+    """Return the keys of a kind (c counters, h holds) on all shards, sorted."""
+    pattern = f"{{{keys.namespace}[0-9]*}}:{kind}:*"
+    return sorted([name.decode() async for name in store.scan_iter(pattern, 1_000)])
+
+
+async def counters(store: redis.Redis, keys: Keys) -> dict[str, dict[str, int]]:
+    """Return the fields of every counter by its id."""
+    found = {}
+    for name in await names(store, keys, "c"):
+        fields = await store.hgetall(name)
+        counter_id = name.split(":", 2)[2]
+        found[counter_id] = {field.decode(): int(text) for field, text in fields.items()}
+    return found
+
+
+async def holds(store: redis.Redis, keys: Keys) -> dict[str, Hold]:
+    """Return every hold and tombstone by its key."""
+    wanted = await names(store, keys, "h")
+    pipeline = store.pipeline(transaction=False)
+    for name in wanted:
+        pipeline.get(name)
+    found = await pipeline.execute()
+    return {
+        name: decode_hold(unpack(data))
+        for name, data in zip(wanted, found, strict=True)
+        if data is not None
+    }
+
+
+async def expiries(store: redis.Redis, keys: Keys) -> dict[str, int]:
+    """Return when each hold is due, by its key."""
+    found: dict[str, int] = {}
+    for shard in range(keys.shard_count):
+        due = await store.zrange(keys.shard_keys(shard)[1], 0, -1, withscores=True)
+        found |= {name.decode(): int(score) for name, score in due}
+    return found
+
+
+async def journal(store: redis.Redis, keys: Keys, shard: int) -> list[Entry]:
+    """Return a shard's journal."""
+    entries = await store.xrange(keys.shard_keys(shard)[2])
+    return [
+        Entry(fields[b"e"], int(fields[b"s"]), int(fields[b"t"]), unpack(fields[b"d"]))
+        for _, fields in entries
+    ]
+
+
+async def dumps(store: redis.Redis, keys: Keys, *kinds: str) -> dict[str, bytes]:
+    """Return keys of some kinds, byte for byte, and whether they expire."""
+    wanted = [name for kind in kinds for name in await names(store, keys, kind)]
+    pipeline = store.pipeline(transaction=False)
+    for name in wanted:
+        pipeline.dump(name).pttl(name)
+    replies = await pipeline.execute()
+    return {
+        name: data + bytes([left_ms >= 0])
+        for name, data, left_ms in zip(wanted, replies[::2], replies[1::2], strict=True)
+    }
+
+
+async def everything(store: redis.Redis, keys: Keys) -> dict[str, Any]:
+    """Return all that calls could change but the shard's sequence number and newest time."""
+    found: dict[str, Any] = dict(await dumps(store, keys, "c", "h"))
+    found["expiries"] = await expiries(store, keys)
+    for shard in range(keys.shard_count):
+        found[f"journal {shard}"] = await store.xlen(keys.shard_keys(shard)[2])
+    return found

@@ -1,0 +1,251 @@
+"""The Lua scripts as text: their headers, their three parts, and what Python mirrors of them.
+
+`luacheck` is in no package index that this project installs from, so what matters most of it is
+checked here: nothing is written before the write part, and every constant means the same in both
+languages. Redis itself refuses a script that does not compile, and one that runs into an undeclared
+global; `test_script_calls.py` runs them all.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis
+from engine_commands import READS, WRITES
+
+from bursar.domain.meter import COUNTER_MAX
+from bursar.engine import keys, redis_engine
+from bursar.engine.keys import Keys
+from bursar.engine.operations import (
+    EntryFlags,
+    ExtendCode,
+    HoldState,
+    RecordCode,
+    SettleCode,
+    SettleVerb,
+)
+from bursar.engine.scripts import VERBS, load_script
+
+LUA = Path(str(resources.files("bursar.engine") / "lua"))
+INCLUDES = sorted(path.stem for path in (LUA / "include").glob("*.lua"))
+
+SHAS = {
+    "reserve": "dfe7622289025270f43026bca0748a0449290224",
+    "settle": "3464c77bf8a656e2168beb52a314a0abb47b8aca",
+    "extend": "e9ab0865376ac74888629273af0ae0fa649bae2d",
+    "record": "9b9a47611f1df9349728977b9635062f3bc19551",
+    "sweep": "252f285dfd5f04abd3820124c51db31324f497e9",
+    "read": "b153a2ae0fb2d902a58993547b24b787843fe1eb",
+}
+"""The scripts that this release runs. A change of a script shows here, in review: read its diff
+for what a running server of the release before makes of its holds and its journal, then put in
+what `python -m pytest tests/integration/test_scripts.py -k sha` says that it is now."""
+
+WRITERS = {"write_counters", "write_counter", "write_dropped", "write_hold", "close_shard"}
+"""Functions of the includes that write; nothing else there does."""
+
+CALL = re.compile(r"redis\.p?call\('(\w+)'")
+FUNCTION = re.compile(r"^local function (\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
+
+
+def source(name: str) -> str:
+    return (LUA / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def include(name: str) -> str:
+    return (LUA / "include" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def code(text: str) -> str:
+    """Return a script without its comments, each line in its place."""
+    return re.sub(r"--.*", "", text)
+
+
+def header(name: str) -> str:
+    """Return the comment that a script begins with, without its dashes."""
+    lines = source(name).split("\n\n")[0].splitlines()
+    return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_sha_of_a_script(name: str) -> None:
+    """Goal: a script never changes unseen. Method: its SHA against the table above."""
+    assert load_script(name).sha == SHAS[name], f"{name} is {load_script(name).sha} now"
+
+
+def test_every_script_is_a_verb() -> None:
+    """Goal: no script is left over. Method: the files against what is loaded and included."""
+    assert sorted(VERBS) == sorted(path.stem for path in LUA.glob("*.lua"))
+    included = {
+        name
+        for verb in VERBS
+        for name in re.findall(r"^-- @include (\w+)$", source(verb), re.MULTILINE)
+    }
+    assert sorted(included) == INCLUDES
+    assert "@include" not in "".join(load_script(verb).text for verb in VERBS)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_header(name: str) -> None:
+    """Goal: each script says what it does, takes, replies and keeps.
+
+    Method: one sentence, then KEYS, ARGV, Reply and Keeps in this order, each with something said.
+    """
+    found = re.fullmatch(
+        r"(?P<purpose>[A-Z][^\n]+\.(?: [^\n]+\.)?)\n\n"
+        r"(?P<keys>KEYS 1 shard.+?)\n(?P<argv>ARGV 1 MessagePack \{head, .+?)\n"
+        r"(?P<reply>Reply results .+?)\n(?P<keeps>Keeps: .+)",
+        header(name),
+        re.DOTALL,
+    )
+    assert found is not None, header(name)
+    assert found["keeps"].endswith(".")
+    assert all(line.startswith("     ") for line in found["keys"].splitlines()[1:])
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_keys_of_a_header_are_those_of_the_wrapper(name: str) -> None:
+    """Goal: what a script takes by number is what Python sends there.
+
+    Method: the numbered keys of the header, those that the script uses, and `Keys.shard_keys`.
+    """
+    numbered = re.findall(r"(\d) (\w+)", re.search(r"^KEYS (.*)$", header(name), re.MULTILINE)[1])
+    kinds = {"shard": ":m", "expiries": ":x", "journal": ":j"}
+    sent = Keys("t", 1).shard_keys(0)
+    assert [sent[int(number) - 1] for number, _ in numbered] == [
+        "{t00}" + kinds[what] for _, what in numbered
+    ]
+    fixed = {int(number) for number in re.findall(r"KEYS\[(\d)\]", code(source(name)))}
+    assert fixed <= {int(number) for number, _ in numbered}
+    first_counter = re.search(r"FIRST_COUNTER = (\d)", source(name))
+    assert first_counter is None or int(first_counter[1]) == len(sent)
+
+
+def undisciplined(text: str) -> list[str]:
+    """Return what a verb's script does that it must not do in that part."""
+    before, _, after = code(text.replace("-- Write.", "@write")).partition("@write")
+    early = [each for each in CALL.findall(before) if each not in READS]
+    early += [each for each in WRITERS if re.search(rf"\b{each}\(", before)]
+    late = [each for each in CALL.findall(after) if each not in WRITES]
+    late += re.findall(r"\b(?:read_hold|load_\w+|check_shard)\(", after)
+    failing = re.findall(r"\b(?:error|assert|pcall)\(|redis\.(?:error|status)_reply", code(text))
+    return early + late + failing
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_parse_decide_write(name: str) -> None:
+    """Goal: a script decides everything before it writes anything.
+
+    Method: the three parts come once and in order; no call that writes, nor any function that
+    does, stands before the write part, and none that reads in it; a script that only reads has no
+    such part.
+    """
+    parts = re.findall(r"^-- (Parse|Decide|Write)\.", source(name), re.MULTILINE)
+    writes = name != "read"
+    assert parts == (["Parse", "Decide", "Write"] if writes else ["Parse", "Decide"])
+    assert ("close_shard(" in source(name).partition("-- Write.")[2]) is writes
+    assert undisciplined(source(name)) == []
+
+
+@pytest.mark.parametrize(
+    "planted,found",
+    [
+        ("redis.call('HINCRBY', key, 'h', 1)\n-- Write.\n", ["HINCRBY"]),
+        ("write_counters(now)\n-- Write.\n", ["write_counters"]),
+        ("-- Write.\nlocal hold = read_hold(key)\n", ["read_hold("]),
+        ("-- Write.\nredis.call('HMGET', key, 'c')\n", ["HMGET"]),
+        ("-- Write.\nif not hold then error('no hold') end\n", ["error("]),
+        ("-- redis.call('SET', key, 1)\nredis.call('GET', key)\n-- Write.\n", []),
+    ],
+)
+def test_the_scan_sees_what_it_looks_for(planted: str, found: list[str]) -> None:
+    """Goal: the test before this one can fail. Method: scripts with one fault each, and none."""
+    assert undisciplined(planted) == found
+
+
+@pytest.mark.parametrize("name", INCLUDES)
+def test_includes_write_in_few_places(name: str) -> None:
+    """Goal: only the functions that the write parts call can write.
+
+    Method: each function of the includes: what it calls, and whom.
+    """
+    text = code(include(name))
+    for found in FUNCTION.finditer(text):
+        function, body = found[1], found[0]
+        commands = set(CALL.findall(body))
+        assert commands <= READS | WRITES
+        if function in WRITERS:
+            assert commands <= WRITES
+        else:
+            assert commands <= READS
+            assert not [each for each in WRITERS if re.search(rf"\b{each}\(", body)]
+    outside = FUNCTION.sub("", text)
+    assert "redis." not in outside
+
+
+def test_nothing_that_scripts_must_not_do() -> None:
+    """Goal: scripts have no clock, no chance, no other keys. Method: names that none may use."""
+    for verb in VERBS:
+        text = code(load_script(verb).text)
+        found = re.findall(r"'TIME'|math\.random|'KEYS'|'SCAN'|os\.|'EVAL|'SELECT'|cjson", text)
+        assert not found, verb
+
+
+def constants(text: str) -> dict[str, str]:
+    """Return the names that a script gives to values."""
+    found: dict[str, str] = {}
+    for names, values in re.findall(
+        r"^local ([A-Z][A-Z0-9_, ]*) = (.+)$", code(text), re.MULTILINE
+    ):
+        pairs = zip(names.split(", "), values.strip().split(", "), strict=True)
+        found |= {name: value.strip() for name, value in pairs}
+    return found
+
+
+@pytest.mark.parametrize("name", ["settle", "extend", "record"])
+def test_codes_mean_the_same_in_both_languages(name: str) -> None:
+    """Goal: a reply is read as it was meant. Method: the constants of each script and its enum."""
+    enum = {"settle": SettleCode, "extend": ExtendCode, "record": RecordCode}[name]
+    found = constants(source(name))
+    assert {code.name: str(code.value) for code in enum} == {
+        code.name: found.pop(code.name) for code in enum
+    }
+    if name == "settle":
+        for verb in SettleVerb:
+            assert found.pop(verb.name) == str(verb.value)
+    assert set(found) <= {"USE_WIDTH", "FIRST_COUNTER"}
+
+
+def test_states_flags_and_kinds_mean_the_same_in_both_languages() -> None:
+    """Goal: what a hold keeps is read as it was meant. Method: constants of the includes."""
+    found = (
+        constants(include("holds")) | constants(include("counters")) | constants(include("shard"))
+    )
+    for state in HoldState:
+        assert found[f"STATE_{state.name}"] == str(state.value)
+    for flag in EntryFlags:
+        assert found[f"FLAG_{flag.name}"] == str(flag.value)
+    for kind in ("PLAIN", "ROLLING", "TASK"):
+        assert found[f"KIND_{kind}"] == str(getattr(keys, f"KIND_{kind}"))
+    for status in redis_engine._Status:
+        assert found[f"STATUS_{status.name}"] == str(status.value)
+    assert found["COUNTER_MAX"] == f"2 ^ {COUNTER_MAX.bit_length() - 1}"
+    assert COUNTER_MAX == 2**62
+    fields = [name for name in found if name.startswith("H_")]
+    assert [found[name] for name in fields] == [str(at) for at in range(1, len(fields) + 1)]
+    entries = [name for name in found if name.startswith("E_")]
+    assert [found[name] for name in entries] == [str(at) for at in range(1, len(entries) + 1)]
+
+
+async def test_redis_takes_every_script(redis_url: str) -> None:
+    """Goal: each script compiles, and Redis knows it by the name that we compute.
+
+    Method: SCRIPT LOAD.
+    """
+    async with redis.Redis.from_url(redis_url) as store:
+        for verb in VERBS:
+            script = load_script(verb)
+            assert await store.script_load(script.text) == script.sha

@@ -1,0 +1,281 @@
+"""The store: what it says of its Redis, how it is set up, and that lost data is never read as zero.
+
+Field by field: an epoch that is missing, of another generation, or a sequence number that went
+back makes a shard cold. Nothing is decided from a cold shard, and its neighbours go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis
+from engine_calls import MODELS, ask, commit, extend, granted, record, refused, release, used
+from engine_redis import own_redis
+from engine_state import dumps, everything
+from engine_world import SECOND, World, open_world
+
+from bursar.domain.answer import ReserveAnswer, SettleAnswer
+from bursar.domain.errors import BursarError, InternalError, ShardCold
+from bursar.engine.keys import Keys
+from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.store import ServerFacts, Store
+
+POLICY = f"""
+org: acme
+budgets:
+  - {{name: day, limit: {{tokens: 10000}}, window: day}}
+  - {{name: q, scope: {{provider: q}}, limit: {{tokens: 10000}}, window: day}}
+{MODELS}
+"""
+
+
+@pytest.fixture
+async def world(redis_url: str, key_namespace: str) -> AsyncIterator[World]:
+    async with open_world(redis_url, key_namespace, POLICY, servers=2) as world:
+        yield world
+
+
+@pytest.mark.parametrize(
+    "version,eviction_policy,words",
+    [
+        pytest.param("6.2.0", "noeviction", [], id="floor"),
+        pytest.param("7.4.1", "noeviction", [], id="newer"),
+        pytest.param("10.0.0", "noeviction", [], id="two-digits"),
+        pytest.param("8.0", "noeviction", [], id="short"),
+        pytest.param("6.0.20", "noeviction", ["6.0.20 is too old"], id="old-minor"),
+        pytest.param("5.0.14", "noeviction", ["5.0.14 is too old"], id="old-major"),
+        pytest.param("7.2.4", "allkeys-lru", ["maxmemory-policy allkeys-lru"], id="evicts-all"),
+        pytest.param("7.2.4", "volatile-ttl", ["maxmemory-policy volatile-ttl"], id="evicts-ttl"),
+        pytest.param("7.2.4", "", [], id="does-not-say"),
+        pytest.param("5.0.0", "allkeys-lfu", ["too old", "allkeys-lfu"], id="both"),
+    ],
+)
+def test_problems_of_a_redis(version: str, eviction_policy: str, words: list[str]) -> None:
+    """Goal: what makes a Redis unfit is named, with what to do. Method: a table."""
+    problems = ServerFacts(version, eviction_policy, append_only=True).problems()
+    assert len(problems) == len(words)
+    for problem, word in zip(problems, words, strict=True):
+        assert word in problem
+        assert "use 6.2" in problem or "set maxmemory-policy noeviction" in problem
+
+
+async def test_facts_of_real_servers(redis_url: str, tmp_path: Path) -> None:
+    """Goal: facts are those of the server.
+
+    Method: the embedded one, one that evicts, and one on which CONFIG is forbidden, as managed
+    services do.
+    """
+    store = Store(redis_url)
+    facts = await store.facts()
+    assert facts.problems() == []
+    assert facts.append_only in (True, False)
+    await store.close()
+    for name, options, expected in (
+        ("plain", [], ("noeviction", False)),
+        ("evicts", ["--maxmemory-policy", "allkeys-lru"], ("allkeys-lru", False)),
+        ("silent", ["--rename-command", "CONFIG", ""], ("", None)),
+    ):
+        with own_redis(tmp_path / name, *options) as own:
+            store = Store(own.url)
+            found = await store.facts()
+            assert (found.eviction_policy, found.append_only) == expected
+            assert found.version == facts.version
+            assert len(found.problems()) == (name == "evicts")
+            assert abs(await store.time_ms() - own.client().time()[0] * 1_000) < 2_000
+            await store.close()
+
+
+async def opened(url: str, keys: Keys, epoch: str) -> tuple[Store, RedisEngine]:
+    store = Store(url)
+    engine = RedisEngine(store, keys, EngineLimits())
+    try:
+        await engine.open(epoch)
+    except BursarError:
+        await store.close()
+        raise
+    return store, engine
+
+
+async def test_two_servers_set_a_new_store_up_at_once(redis_url: str, key_namespace: str) -> None:
+    """Goal: servers that open a new store at the same time agree on its epoch.
+
+    Method: eight at once, each with another name for it, 20 times; all shards have the one epoch
+    that is in the install key, and a server that comes later learns it.
+    """
+    for number in range(20):
+        keys = Keys(f"{key_namespace}n{number}", 3)
+        servers = await asyncio.gather(*(opened(redis_url, keys, f"e{n}") for n in range(8)))
+        known = {epoch for _, engine in servers for epoch in engine._epochs.values()}
+        assert len(known) == 1
+        late, engine = await opened(redis_url, keys, "late")
+        assert set(engine._epochs.values()) == known
+        async with redis.Redis.from_url(redis_url) as store:
+            install = await store.hgetall(keys.install)
+            assert {install[b"epoch"]} == known
+            assert (install[b"shards"], install[b"state"]) == (b"3", b"ready")
+            await store.delete(keys.install, *(keys.meta(shard) for shard in range(3)))
+        for each, _ in [*servers, (late, engine)]:
+            await each.close()
+
+
+async def test_a_set_up_that_was_cut_off_is_finished(redis_url: str, key_namespace: str) -> None:
+    """Goal: a server that dies while it sets up leaves nothing that the next one cannot finish.
+
+    Method: the install key and some shards are there, `ready` is not.
+    """
+    keys = Keys(key_namespace, 3)
+    async with redis.Redis.from_url(redis_url) as store:
+        await store.hset(keys.install, mapping={"shards": "3", "epoch": "begun"})
+        await store.hset(keys.meta(1), "epoch", "begun")
+    async with open_world(redis_url, key_namespace, POLICY, shards=3) as world:
+        assert set(world.engine._epochs.values()) == {b"begun"}
+        await granted(world.authority, ask("a", input_tokens=9))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4, 64])
+async def test_another_shard_count_is_refused(
+    redis_url: str, key_namespace: str, shards: int
+) -> None:
+    """Goal: the shard count is fixed at set-up: another would look for orgs elsewhere.
+
+    Method: set up with 3 shards, open with others; the message says what to set.
+    """
+    async with open_world(redis_url, key_namespace, POLICY, shards=3) as world:
+        await granted(world.authority, ask("a", input_tokens=9))
+        before = await everything(world.redis, world.keys)
+        with pytest.raises(InternalError, match="BURSAR_SHARD_COUNT") as caught:
+            await opened(redis_url, Keys(key_namespace, shards), "other")
+        assert "3 shards" in caught.value.message
+        assert await everything(world.redis, world.keys) == before
+
+
+async def test_a_server_does_not_start_on_a_store_that_lost_a_shard(
+    redis_url: str, key_namespace: str
+) -> None:
+    """Goal: a store that was set up and lacks a shard is never taken for a new one.
+
+    Method: one shard's key is deleted; a starting server refuses, and does not set it up.
+    """
+    async with open_world(redis_url, key_namespace, POLICY, shards=3) as world:
+        world.lossy = True
+        await world.redis.delete(world.keys.meta(2))
+        with pytest.raises(ShardCold) as caught:
+            await opened(redis_url, world.keys, "new")
+        assert world.keys.meta(2) in caught.value.message
+        assert not await world.redis.exists(world.keys.meta(2))
+
+
+LOSSES = {
+    "epoch missing": "is gone",
+    "shard emptied": "is gone",
+    "other epoch": "set up anew",
+    "older": "lost calls",
+}
+
+
+async def lose(world: World, loss: str) -> None:
+    """Damage the only shard."""
+    meta = world.keys.meta(0)
+    match loss:
+        case "epoch missing":
+            await world.redis.hdel(meta, "epoch")
+        case "shard emptied":
+            found = await dumps(world.redis, world.keys, "c", "h")
+            await world.redis.delete(meta, *found, *world.keys.shard_keys(0))
+        case "other epoch":
+            await world.redis.hset(meta, "epoch", "restored")
+        case _:
+            await world.redis.hincrby(meta, "seq", -1)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_a_cold_shard_decides_nothing(world: World, loss: str) -> None:
+    """Goal: a running server never decides from a shard that has lost something, nor reads zero.
+
+    Method: each kind of loss, then each call. All are refused as cold, nothing is written, and
+    readiness knows.
+    """
+    world.lossy = True
+    hold = await granted(world.authority, ask("a", input_tokens=9, ttl_ms=SECOND))
+    await world.authority.record(record("r", input_tokens=500))
+    await lose(world, loss)
+    before = await everything(world.redis, world.keys)
+    calls = (
+        ask("b", input_tokens=1),
+        ask("a", input_tokens=9, ttl_ms=SECOND),
+        commit(hold, input_tokens=1),
+        commit(hold, part=1, input_tokens=1),
+        release(hold),
+        extend(hold, ttl_ms=SECOND),
+        record("s", input_tokens=1),
+    )
+    for operation in calls:
+        error = await refused(world.authority, operation)
+        assert isinstance(error, ShardCold), operation
+        assert LOSSES[loss] in error.message
+        assert error.retry_after_ms is not None
+    with pytest.raises(ShardCold):
+        await used(world.authority, "day")
+    if loss != "shard emptied":
+        world.clock.at_ms += SECOND
+        with pytest.raises(ShardCold):
+            await world.authority.sweep(10)
+    assert world.engine.all_cold
+    assert await everything(world.redis, world.keys) == before
+
+
+async def test_a_restored_shard_is_warm_again(world: World) -> None:
+    """Goal: cold is a state of the data, not of the server.
+
+    Method: take the sequence number back and forth: another server, which saw less, never noticed,
+    and the first goes on at once.
+    """
+    await granted(world.servers[1].authority, ask("early", input_tokens=9))
+    for number in range(3):
+        await granted(world.authority, ask(f"a{number}", input_tokens=9))
+    meta = world.keys.meta(0)
+    await world.redis.hincrby(meta, "seq", -2)
+    assert isinstance(await refused(world.authority, ask("b")), ShardCold)
+    assert world.engine.all_cold
+    assert await used(world.servers[1].authority, "day") == (0, 40)
+    await world.redis.hincrby(meta, "seq", 2)
+    await granted(world.authority, ask("c", input_tokens=9))
+    assert not world.engine.all_cold
+
+
+async def test_a_cold_shard_keeps_nothing_from_the_others(
+    redis_url: str, key_namespace: str
+) -> None:
+    """Goal: in a batch over several orgs, a cold shard fails its own operations alone.
+
+    Method: six orgs on several shards, of which one is lost; reserves, commits and records are
+    answered in their places, and what is said to have failed was not done.
+    """
+    orgs = [f"org{number}" for number in range(6)]
+    documents = [POLICY.replace("org: acme", f"org: {org}") for org in orgs]
+    async with open_world(redis_url, key_namespace, *documents, shards=16) as world:
+        world.lossy = True
+        holds = {
+            org: await granted(world.authority, ask("a", org=org, input_tokens=9)) for org in orgs
+        }
+        lost = world.keys.shard_of(orgs[2])
+        cold = [org for org in orgs if world.keys.shard_of(org) == lost]
+        assert len(cold) < len(orgs)
+        await world.redis.hdel(world.keys.meta(lost), "epoch")
+        for operations, kind in (
+            ([ask("b", org=org, input_tokens=9) for org in orgs], ReserveAnswer),
+            ([commit(holds[org], model="other", input_tokens=9) for org in orgs], SettleAnswer),
+            ([record("c", org=org, input_tokens=9) for org in orgs], SettleAnswer),
+        ):
+            answers = await world.authority.batch(operations)
+            for org, answer in zip(orgs, answers, strict=True):
+                assert isinstance(answer, ShardCold if org in cold else kind), (org, answer)
+        for org in orgs:
+            if org not in cold:
+                assert await used(world.authority, "day", org=org) == (18, 10)
+        assert not world.engine.all_cold
+        answers = await world.authority.batch([ask("d", org=org) for org in cold])
+        assert all(isinstance(each, ShardCold) for each in answers)
