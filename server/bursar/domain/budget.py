@@ -11,6 +11,7 @@ from bursar.domain.subject import OrgId, Target
 from bursar.domain.window import Window, WindowInstance
 
 _WHOLE_PERCENT = 100
+_PARTS = 10**18  # More than any limit: one unit of it is not nothing.
 
 
 class Mode(StrEnum):
@@ -276,4 +277,4 @@ class CounterStatus:
         remaining, limit = self.remaining, self.counter.budget.limit
         if remaining is None or limit is None:
             return (1, 0)
-        return (0, remaining * 1_000_000 // max(limit, 1))
+        return (0, remaining * _PARTS // max(limit, 1))

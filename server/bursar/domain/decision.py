@@ -14,6 +14,7 @@ from bursar.domain.answer import (
     ReserveAnswer,
 )
 from bursar.domain.budget import (
+    CapOutput,
     CounterStatus,
     CounterValues,
     Degradation,
@@ -22,6 +23,7 @@ from bursar.domain.budget import (
     ServeCached,
 )
 from bursar.domain.directive import format_amount, grant_directive, terminal_directive
+from bursar.domain.ladder import ceiling
 from bursar.domain.meter import COUNTER_MAX
 from bursar.domain.offer import Offer, Plan, Use
 from bursar.domain.request import ReserveRequest
@@ -58,10 +60,7 @@ def grant(
         )
         for use in offer.uses
     ]
-    asked = plan.request.target
-    directive = grant_directive(
-        asked, offer, output_tokens, statuses, plan.now_ms, unbudgeted=plan.unbudgeted
-    )
+    directive = grant_directive(plan, offer, output_tokens, statuses)
     changed = (
         directive.switch_model
         or directive.shorten_output
@@ -110,21 +109,22 @@ class _Block:
 
     use: Use
     values: CounterValues
-    affordable: int
     kind: DenialKind
     retry_after_ms: int | None
 
     @property
-    def severity(self) -> tuple[int, int]:
+    def severity(self) -> tuple[int, bool, int]:
+        """Sorts by how long it blocks; an end that nobody knows is later than any other."""
         order = (DenialKind.HELD, DenialKind.SPENT, DenialKind.NEVER).index(self.kind)
-        return order, self.retry_after_ms or 0
+        return order, self.retry_after_ms is None, self.retry_after_ms or 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Why one offer was not granted: the counter that blocks it longest."""
+    """Why one offer was not granted: what blocks it, and of that what blocks it longest."""
 
     offer: Offer
+    blocks: tuple[_Block, ...]
     binding: _Block
     affordable: int
 
@@ -193,43 +193,68 @@ def _deny_outright(plan: Plan) -> ReserveAnswer:
 
 
 def _refusal(plan: Plan, offer: Offer, values: Mapping[str, CounterValues]) -> _Refusal:
-    blocks, affordable = [], offer.output_max
-    for use in offer.uses:
-        ceiling = COUNTER_MAX if use.ceiling is None else use.ceiling
-        found = values.get(use.counter.id, _NOTHING) if use.counts else _NOTHING
-        fits = _affordable(use, ceiling, found)
-        affordable = min(affordable, offer.output_max if fits is None else fits)
-        if fits is not None and fits < offer.output_min:
-            blocks.append(_block(use, ceiling, found, fits, offer.output_min, plan.now_ms))
+    blocks = tuple(
+        _block(use, found, offer.output_min, plan.now_ms)
+        for use in offer.uses
+        for found in [_values(use, values)]
+        if _room(use, use.ceiling, found) < use.slope * offer.output_min
+    )
     assert blocks, "an offer that was not granted has a counter that blocks it"
     binding = max(blocks, key=lambda block: block.severity)
-    return _Refusal(offer, binding, max(affordable, 0))
+    return _Refusal(offer, blocks, binding, _affordable(plan.request, offer, values))
 
 
-def _affordable(use: Use, ceiling: int, values: CounterValues) -> int | None:
-    """Return the output that a counter has room for, -1 for none at all, None for any."""
-    room = ceiling + values.credit - values.committed - values.held - use.base
-    if room < 0:
-        return -1
-    return room // use.slope if use.slope > 0 else None
+def _values(use: Use, values: Mapping[str, CounterValues]) -> CounterValues:
+    """Return what a counter holds; one that is not in the store, and a cap, hold nothing."""
+    return values.get(use.counter.id, _NOTHING) if use.counts else _NOTHING
 
 
-def _block(
-    use: Use, ceiling: int, values: CounterValues, affordable: int, least: int, now_ms: int
-) -> _Block:
+def _room(use: Use, most: int | None, values: CounterValues) -> int:
+    """Return what a counter has left for output, below 0 where not even the rest fits."""
+    ceiling_or_all = COUNTER_MAX if most is None else most
+    return ceiling_or_all + values.credit - values.committed - values.held - use.base
+
+
+def _affordable(request: ReserveRequest, offer: Offer, values: Mapping[str, CounterValues]) -> int:
+    """Return the largest output that an offer would be granted right now.
+
+    Who asks for less satisfies more rungs that cap the output, which raises ceilings: so it is
+    looked for below each cap.
+    """
+    rungs = [rung for use in offer.uses for rung in use.counter.budget.ladder]
+    caps = {rung.action.tokens for rung in rungs if isinstance(rung.action, CapOutput)}
+    largest = 0
+    for most in {offer.output_max, *(cap for cap in caps if cap < offer.output_max)}:
+        fits = most
+        for use in offer.uses:
+            highest, _ = ceiling(use.counter.budget, request, offer, most)
+            room = _room(use, highest, _values(use, values))
+            if room < 0:
+                fits = 0
+            elif use.slope > 0:
+                fits = min(fits, room // use.slope)
+        largest = max(largest, fits)
+    return largest
+
+
+def _block(use: Use, values: CounterValues, least: int, now_ms: int) -> _Block:
     needed = use.amount(least)
-    limit = ceiling + values.credit
+    limit = (COUNTER_MAX if use.ceiling is None else use.ceiling) + values.credit
     if needed > limit:
-        return _Block(use, values, affordable, DenialKind.NEVER, None)
+        return _Block(use, values, DenialKind.NEVER, None)
     if values.committed + needed > limit:
         excess = values.committed + needed - limit
         retry = _frees_in_ms(use, values, excess, now_ms)
-        return _Block(use, values, affordable, DenialKind.SPENT, retry)
-    return _Block(use, values, affordable, DenialKind.HELD, HELD_RETRY_MS)
+        return _Block(use, values, DenialKind.SPENT, retry)
+    return _Block(use, values, DenialKind.HELD, HELD_RETRY_MS)
 
 
 def _frees_in_ms(use: Use, values: CounterValues, excess: int, now_ms: int) -> int | None:
-    """Return when enough of what is committed leaves the window, or None where that is open."""
+    """Return when enough of what is committed leaves the window, or None where that is open.
+
+    A rolling window begins to forget a bucket when it is over and a whole window has passed. What
+    its buckets do not explain is gone after a whole window too.
+    """
     window, instance = use.counter.budget.window, use.counter.instance
     if window.kind is WindowKind.ROLLING:
         freed = 0
@@ -278,22 +303,32 @@ def _explanation(refusal: _Refusal, status: CounterStatus, affordable_input: int
 
 
 def _denial_directive(plan: Plan, refusal: _Refusal, status: CounterStatus) -> Directive:
-    budget = status.counter.budget
-    needed = refusal.binding.use.amount(refusal.offer.output_min)
-    used = status.values.committed + status.values.held + needed
-    limit = (budget.limit or 0) + status.values.credit
-    reached = [(status, rung) for rung in budget.ladder if used * 100 > limit * rung.at_percent]
-    possible = [each for each in reached if _can_carry_out(plan.request, each[1])]
+    name, model = status.counter.budget.name, refusal.offer.target.model
     if refusal.binding.kind is DenialKind.NEVER:
         # Neither waiting nor what a rung says of waiting helps a request that is too large.
-        directive = Directive(deny=(budget.name,))
-    else:
-        directive = terminal_directive(possible, plan.now_ms, refusal.affordable)
-        said = terminal_directive(reached, plan.now_ms, refusal.affordable).message
-        directive = replace(directive, message=said)
+        return Directive(deny=(name,), message=_default_message(refusal))
+    reached = [
+        each for block in refusal.blocks for each in _reached(block, refusal.offer.output_min)
+    ]
+    possible = [each for each in reached if _can_carry_out(plan.request, each[1])]
+    directive = terminal_directive(possible, plan.now_ms, refusal.affordable, model)
     if not (directive.serve_cached or directive.queue or directive.deny):
-        directive = replace(directive, deny=(budget.name,))
-    return replace(directive, message=directive.message or _default_message(refusal))
+        directive = replace(directive, deny=(name,))
+    # The binding budget speaks first, also of what the caller cannot carry out.
+    own = [each for each in reached if each[0].counter.budget.name == name]
+    said = terminal_directive(own, plan.now_ms, refusal.affordable, model).message
+    message = said or directive.message or _default_message(refusal)
+    return replace(directive, message=message)
+
+
+def _reached(block: _Block, least: int) -> list[tuple[CounterStatus, Rung]]:
+    """Return the rungs that a request would take a counter past, with how it stands."""
+    use, values = block.use, block.values
+    budget = use.counter.budget
+    status = CounterStatus(use.counter, values, use.ceiling)
+    used = values.committed + values.held + use.amount(least)
+    limit = (budget.limit or 0) + values.credit
+    return [(status, rung) for rung in budget.ladder if used * 100 > limit * rung.at_percent]
 
 
 def _can_carry_out(request: ReserveRequest, rung: Rung) -> bool:
@@ -323,6 +358,6 @@ def _statuses(offers: Sequence[Offer], values: Mapping[str, CounterValues]) -> l
     statuses: dict[str, CounterStatus] = {}
     for offer in offers:
         for use in offer.uses:
-            found = values.get(use.counter.id, _NOTHING) if use.counts else _NOTHING
-            statuses.setdefault(use.counter.id, CounterStatus(use.counter, found, use.ceiling))
+            status = CounterStatus(use.counter, _values(use, values), use.ceiling)
+            statuses.setdefault(use.counter.id, status)
     return list(statuses.values())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from bursar.domain.budget import (
     Budget,
     CapOutput,
     Counter,
     Degradation,
-    Finish,
     Rung,
     SwitchModel,
 )
@@ -31,41 +30,88 @@ class AppliedRung:
     rung: Rung
 
 
+class Way(Protocol):
+    """What rungs ask about a way to grant a request."""
+
+    @property
+    def target(self) -> Target:
+        """What would be called."""
+
+    @property
+    def switched(self) -> tuple[Target, ...]:
+        """Every target that a rung switched to on the way to it, in order."""
+
+    @property
+    def finishing(self) -> bool:
+        """Whether it is a closing answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A request with some rungs applied."""
+    """A request with some rungs applied.
+
+    Attributes:
+        target: What would be called.
+        switched: Every target that a rung switched to, in order.
+        output_cap: Output tokens at the most, or None.
+        finishing: It is a closing answer.
+        applied: Rungs that change something, lowest first.
+        fullest: It comes to the same as with every rung applied that could be.
+    """
 
     target: Target
-    output_cap: int | None
-    finishing: bool
-    applied: tuple[AppliedRung, ...]
+    switched: tuple[Target, ...] = ()
+    output_cap: int | None = None
+    finishing: bool = False
+    applied: tuple[AppliedRung, ...] = ()
+    fullest: bool = False
+
+    @property
+    def result(self) -> tuple[Target, tuple[Target, ...], int | None, bool]:
+        """What tells it from other variants of the request."""
+        return self.target, self.switched, self.output_cap, self.finishing
 
 
-def variants(request: ReserveRequest, counters: list[Counter]) -> Iterator[Variant]:
+def as_asked(request: ReserveRequest) -> Variant:
+    """Return the request without any rung applied."""
+    return Variant(request.target, finishing=request.closing)
+
+
+def variants(
+    request: ReserveRequest, counters: list[Counter], output_tokens: int | None
+) -> Iterator[Variant]:
     """Yield the request with ever more rungs applied, each distinct result once.
 
     The combinations of how many rungs of each ladder apply are walked cheapest first: by the
-    highest threshold among them, then by their number.
+    highest threshold among them, then by their number. The request as asked is not among them.
+
+    Args:
+        request: What was asked, with its provider found.
+        counters: Of the budgets that apply to it.
+        output_tokens: Most that it could be granted as asked; None where it cannot be.
     """
     ladders = [
-        [AppliedRung(counter.budget.name, rung) for rung in _climbable(request, counter.budget)]
+        [
+            AppliedRung(counter.budget.name, rung)
+            for rung in _climbable(request, counter.budget, output_tokens)
+        ]
         for counter in counters
         if counter.budget.enforced
     ]
     ladders = [ladder for ladder in ladders if ladder]
-    start = (0,) * len(ladders)
+    start, top = (0,) * len(ladders), tuple(len(ladder) for ladder in ladders)
+    asked = as_asked(request)
+    fullest = replace(climb(asked, _rungs_at(ladders, top)), fullest=True)
     waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, start)]
-    seen, distinct = {start}, set()
-    top = tuple(len(ladder) for ladder in ladders)
+    seen, distinct = {start}, {asked.result}
     for _ in range(COMBINATIONS_MAX):
         if not waiting:
             return
         threshold, count, levels = heapq.heappop(waiting)
-        variant = _apply(request, _rungs_at(ladders, levels))
-        key = (variant.target, variant.output_cap, variant.finishing)
-        if key not in distinct:
-            distinct.add(key)
-            yield variant
+        variant = climb(asked, _rungs_at(ladders, levels))
+        if variant.result not in distinct:
+            distinct.add(variant.result)
+            yield replace(variant, fullest=variant.result == fullest.result)
         for position, level in enumerate(levels):
             if level < top[position]:
                 higher = (*levels[:position], level + 1, *levels[position + 1 :])
@@ -73,32 +119,37 @@ def variants(request: ReserveRequest, counters: list[Counter]) -> Iterator[Varia
                     seen.add(higher)
                     at = ladders[position][level].rung.at_percent
                     heapq.heappush(waiting, (max(threshold, at), count + 1, higher))
-    if waiting:
-        yield _apply(request, _rungs_at(ladders, top))
+    if waiting and fullest.result not in distinct:
+        yield fullest
 
 
-def _climbable(request: ReserveRequest, budget: Budget) -> Iterator[Rung]:
+def _climbable(
+    request: ReserveRequest, budget: Budget, output_tokens: int | None
+) -> Iterator[Rung]:
     """Yield the restricting rungs that the caller can carry out, up to the first it cannot."""
     for rung in budget.ladder:
         if rung.ends:
             return
         if rung.restricts:
-            if not _accepted(request, rung):
+            if not _accepted(request, rung, output_tokens):
                 return
             yield rung
 
 
-def _accepted(request: ReserveRequest, rung: Rung) -> bool:
+def _accepted(request: ReserveRequest, rung: Rung, output_tokens: int | None) -> bool:
     action = rung.action
     if isinstance(action, SwitchModel):
-        applies = fnmatch.fnmatchcase(request.target.model, action.from_pattern)
-        return not applies or Degradation.SWITCH_MODEL in request.accepts
+        return not action.applies(request.target) or Degradation.SWITCH_MODEL in request.accepts
     if isinstance(action, CapOutput):
-        least = request.estimate.min_output_tokens
-        shorter = Degradation.SHORTER_OUTPUT in request.accepts or least is not None
-        wanted = request.estimate.max_output_tokens
-        return shorter or (wanted is not None and wanted <= action.tokens)
+        as_it_is = output_tokens is not None and output_tokens <= action.tokens
+        return as_it_is or accepts_shorter(request)
     return request.closing or Degradation.FINISH in request.accepts
+
+
+def accepts_shorter(request: ReserveRequest) -> bool:
+    """Tell whether a caller takes fewer output tokens than it says that it wants."""
+    shorter = Degradation.SHORTER_OUTPUT in request.accepts
+    return shorter or request.estimate.min_output_tokens is not None
 
 
 def _rungs_at(ladders: list[list[AppliedRung]], levels: tuple[int, ...]) -> list[AppliedRung]:
@@ -106,21 +157,30 @@ def _rungs_at(ladders: list[list[AppliedRung]], levels: tuple[int, ...]) -> list
     return sorted(rungs, key=lambda each: each.rung.at_percent)
 
 
-def _apply(request: ReserveRequest, rungs: Iterable[AppliedRung]) -> Variant:
-    target, cap, finishing = request.target, None, request.closing
+def climb(asked: Variant, rungs: Iterable[AppliedRung]) -> Variant:
+    """Return a variant with rungs applied in their order; what changes nothing is left out.
+
+    Args:
+        asked: What to begin with.
+        rungs: Restricting ones, lowest first.
+    """
+    target, switched, cap, finishing = asked.result
     applied = []
     for each in rungs:
         action = each.rung.action
         if isinstance(action, SwitchModel):
-            if not fnmatch.fnmatchcase(target.model, action.from_pattern) or target == action.to:
+            if not action.applies(target) or target == action.to:
                 continue
             target = action.to
+            switched = (*switched, target)
         elif isinstance(action, CapOutput):
             cap = action.tokens if cap is None else min(cap, action.tokens)
-        elif isinstance(action, Finish):
+        else:
+            if finishing:
+                continue
             finishing = True
         applied.append(each)
-    return Variant(target, cap, finishing, tuple(applied))
+    return Variant(target, switched, cap, finishing, tuple(applied))
 
 
 def headroom_percent(budget: Budget, request: ReserveRequest) -> int:
@@ -128,12 +188,36 @@ def headroom_percent(budget: Budget, request: ReserveRequest) -> int:
     return budget.headroom_percent.get(request.priority, 100)
 
 
-def satisfied(rung: Rung, variant: Variant, most: int) -> bool:
-    """Return whether a variant, with that output at the most, does what a rung asks."""
+def ceiling(
+    budget: Budget, request: ReserveRequest, way: Way, most: int
+) -> tuple[int | None, Rung | None]:
+    """Return how far a way to grant a request may fill a budget, and the rung that says so.
+
+    That is the lowest rung whose action it does not satisfy, and the headroom that its priority
+    leaves to more important requests; otherwise the limit with its overdraft.
+
+    Args:
+        budget: Which budget; one that is not enforced has no ceiling.
+        request: What was asked.
+        way: How it would be granted.
+        most: Output tokens that it would get at the most.
+    """
+    if not budget.enforced:
+        return None, None
+    percent = headroom_percent(budget, request)
+    for rung in budget.ladder:
+        if rung.ends or (rung.restricts and not _satisfied(rung, way, most)):
+            if rung.at_percent <= percent:
+                return budget.share(rung.at_percent), rung
+            break
+    return budget.share(percent), None
+
+
+def _satisfied(rung: Rung, way: Way, most: int) -> bool:
     action = rung.action
     if isinstance(action, SwitchModel):
-        applies = fnmatch.fnmatchcase(variant.target.model, action.from_pattern)
-        return not applies or variant.target == action.to
+        # A rung that leads on from there satisfies it as well.
+        return not action.applies(way.target) or action.to in (way.target, *way.switched)
     if isinstance(action, CapOutput):
         return most <= action.tokens
-    return variant.finishing
+    return way.finishing

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from bursar.domain import meter
@@ -36,7 +37,7 @@ from bursar.domain.policy_document import (
     TaskWindowDocument,
 )
 from bursar.domain.price import ModelRule, PriceBook, PriceOverride, Rates
-from bursar.domain.subject import OrgId, Target
+from bursar.domain.subject import CASELESS, OrgId, Target
 from bursar.domain.window import Window, WindowInstance, WindowKind, parse_duration_ms
 
 TASK_IDLE_MS = 24 * 3_600_000
@@ -45,6 +46,9 @@ TASK_IDLE_MS = 24 * 3_600_000
 _METER_OF_UNIT = {"usd": meter.COST, "tokens": meter.TOTAL_TOKENS}
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WILDCARD = re.compile(r"[*?\[]")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_VERSION_CHARS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Policy:
 
     Attributes:
         org: Whose it is.
-        version: Changes with every change of the document.
+        version: Changes with every change of the document that decides anything.
         budgets: In the document's order.
         price_book: Prices and model limits.
         unbudgeted_allowed: Whether a request that no budget applies to may pass.
@@ -182,19 +186,9 @@ def compile_policy(document: PolicyDocument) -> Policy:
     """Turn a document into what decides.
 
     Args:
-        document: From `policy_document.validate_policy`.
+        document: From `policy_validation.validate_policy`.
     """
-    rules = [
-        ModelRule(
-            match=model.match,
-            provider=model.provider,
-            alias_of=model.alias_of,
-            max_output_tokens=model.max_output_tokens,
-            default_output_tokens=model.default_output_tokens,
-            price=_price(model.price) if model.price else None,
-        )
-        for model in document.models
-    ]
+    rules = model_rules(document)
     price_book = PriceBook(rules)
     fallback = None
     if isinstance(document.unpriced, FallbackDocument):
@@ -206,7 +200,7 @@ def compile_policy(document: PolicyDocument) -> Policy:
     index, unindexed = _index(budgets)
     return Policy(
         org=OrgId(document.org),
-        version=hashlib.sha256(document.model_dump_json(by_alias=True).encode()).hexdigest()[:12],
+        version=_version(document, rules, fallback, [each.budget for each in budgets]),
         budgets=budgets,
         price_book=price_book,
         unbudgeted_allowed=document.unbudgeted == "allow",
@@ -221,6 +215,53 @@ def compile_policy(document: PolicyDocument) -> Policy:
     )
 
 
+def model_rules(document: PolicyDocument) -> list[ModelRule]:
+    """Return what a document says of models, in its order."""
+    return [
+        ModelRule(
+            match=model.match,
+            provider=model.provider,
+            alias_of=model.alias_of,
+            max_output_tokens=model.max_output_tokens,
+            default_output_tokens=model.default_output_tokens,
+            price=_price(model.price) if model.price else None,
+        )
+        for model in document.models
+    ]
+
+
+def _version(
+    document: PolicyDocument,
+    rules: Sequence[ModelRule],
+    fallback: Rates | None,
+    budgets: Sequence[Budget],
+) -> str:
+    """Return what tells policies apart that decide differently, however they are written."""
+    decides = [
+        (document.org, document.unbudgeted, document.unpriced == "allow", fallback),
+        (document.default_output_tokens, sorted(document.meters)),
+        [
+            (
+                replace(rule, match=rule.match.lower(), price=None),
+                rule.price.rates("policy") if rule.price else None,
+            )
+            for rule in rules
+        ],
+        [
+            (
+                replace(budget, window=_ANY_WINDOW, conditions=()),
+                (budget.window.code, budget.window.length_ms),
+                sorted((name, sorted(set(patterns))) for name, patterns in budget.conditions),
+            )
+            for budget in budgets
+        ],
+    ]
+    return hashlib.sha256(repr(decides).encode()).hexdigest()[:_VERSION_CHARS]
+
+
+_ANY_WINDOW = Window(WindowKind.NONE)
+
+
 def _depends_on_target(budget: Budget) -> bool:
     named = {attribute for attribute, _ in budget.conditions} | set(budget.per)
     return bool(named & {"provider", "model"})
@@ -228,7 +269,8 @@ def _depends_on_target(budget: Budget) -> bool:
 
 def _compile_budget(position: int, budget: Budget) -> CompiledBudget:
     conditions = []
-    for attribute, patterns in budget.conditions:
+    for attribute, written in budget.conditions:
+        patterns = [each.lower() for each in written] if attribute in CASELESS else written
         globs = [pattern for pattern in patterns if _WILDCARD.search(pattern)]
         exact = frozenset(pattern for pattern in patterns if not _WILDCARD.search(pattern))
         joined = "|".join(fnmatch.translate(glob) for glob in globs)
@@ -246,7 +288,7 @@ def _index(
             for value in condition.exact:
                 item = (condition.attribute, value)
                 frequency[item] = frequency.get(item, 0) + 1
-    index: dict[tuple[str, str], tuple[CompiledBudget, ...]] = {}
+    index: dict[tuple[str, str], list[CompiledBudget]] = {}
     unindexed: list[CompiledBudget] = []
     for budget in budgets:
         usable = [each for each in budget.conditions if each.exact and each.pattern is None]
@@ -255,9 +297,8 @@ def _index(
             continue
         rarest = min(usable, key=lambda each: max(frequency[each.attribute, v] for v in each.exact))
         for value in rarest.exact:
-            item = (rarest.attribute, value)
-            index[item] = (*index.get(item, ()), budget)
-    return index, tuple(unindexed)
+            index.setdefault((rarest.attribute, value), []).append(budget)
+    return {item: tuple(filed) for item, filed in index.items()}, tuple(unindexed)
 
 
 def _budget(document: BudgetDocument, policy: PolicyDocument, price_book: PriceBook) -> Budget:
@@ -268,7 +309,7 @@ def _budget(document: BudgetDocument, policy: PolicyDocument, price_book: PriceB
         name=document.name,
         meter=_METER_OF_UNIT.get(unit, unit),
         limit=limit,
-        window=_window(document, policy),
+        window=window_of(document, policy),
         per=tuple(document.per),
         conditions=tuple(document.scope.conditions().items()),
         mode=Mode(document.mode),
@@ -291,7 +332,7 @@ def _budget(document: BudgetDocument, policy: PolicyDocument, price_book: PriceB
 
 
 def _amount(value: Decimal | int | str) -> int | None:
-    """Return an amount in its meter's unit; money is rounded down to whole nano-USD."""
+    """Return an amount in its meter's unit; money has no more decimals than nano-USD do."""
     if value == "unlimited":
         return None
     return int(value * meter.NANO_PER_USD) if isinstance(value, Decimal) else int(value)
@@ -306,15 +347,22 @@ def _overdraft(document: BudgetDocument, limit: int | None) -> int:
     return _amount(amount) or 0
 
 
-def _window(document: BudgetDocument, policy: PolicyDocument) -> Window:
+def window_of(document: BudgetDocument, policy: PolicyDocument) -> Window:
+    """Return over what time a budget counts.
+
+    Args:
+        document: The budget.
+        policy: The document that it is part of.
+    """
     kind, window = document.window_kind, document.window
     if isinstance(window, RollingDocument):
         return Window(kind, length_ms=parse_duration_ms(window.rolling))
     if isinstance(window, TaskWindowDocument):
         return Window(kind, length_ms=parse_duration_ms(window.task))
     if isinstance(window, FixedDocument):
-        ends = (int(each.timestamp() * 1000) for each in (window.from_time, window.until))
-        from_ms, until_ms = ends
+        from_ms, until_ms = (
+            (instant - _EPOCH) // _MILLISECOND for instant in (window.from_time, window.until)
+        )
         return Window(kind, from_ms=from_ms, until_ms=until_ms)
     if kind is WindowKind.TASK:
         return Window(kind, length_ms=TASK_IDLE_MS)

@@ -1,17 +1,17 @@
-"""The policy document as people write it, with the exact path of everything that is wrong in it.
+"""The policy document as people write it: names, types and ranges of everything in it.
 
-The document is YAML or JSON. `parse_policy` reads it, refuses it whole where it has faults, and
-returns models that `policy.compile_policy` turns into what decides.
+The document is YAML or JSON. `policy_text.parse_policy` reads it, `policy_validation` refuses it
+whole where it has faults, and `policy.compile_policy` turns these models into what decides.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import unicodedata
 from datetime import datetime
 from decimal import Decimal
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,12 +19,10 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
 from bursar.domain import meter
-from bursar.domain.errors import Fault, PolicyInvalid
 from bursar.domain.subject import LABEL_PREFIX, LEVELS
 from bursar.domain.window import WindowKind, is_timezone, parse_duration_ms
 
@@ -35,6 +33,9 @@ SCOPE_VALUES_MAX = 100
 TEXT_BYTES_MAX = 256
 MESSAGE_CHARS_MAX = 500
 USD_MAX = Decimal(meter.AMOUNT_MAX) / meter.NANO_PER_USD
+USD_DECIMALS_MAX = 9
+PRICE_DECIMALS_MAX = 12
+MICROSECONDS_PER_MS = 1_000
 PLACEHOLDERS = frozenset(
     {"budget", "percent", "limit", "remaining", "resets_in", "affordable_output_tokens", "model"}
 )
@@ -42,7 +43,13 @@ MATCHABLE = (*LEVELS, "provider", "model")
 
 _IDENTIFIER = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
-_METER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_MONEY = re.compile(r"(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?")
+
+
+def is_label(name: str) -> bool:
+    """Tell whether an attribute is a label of the subject: `labels.KEY`."""
+    prefix, key = name[: len(LABEL_PREFIX)], name[len(LABEL_PREFIX) :]
+    return prefix == LABEL_PREFIX and bool(_LABEL_KEY.fullmatch(key))
 
 
 def _identifier(value: str) -> str:
@@ -67,6 +74,8 @@ def _duration(value: str) -> str:
 def _text(value: str) -> str:
     if not value or len(value.encode()) > TEXT_BYTES_MAX or not value.isprintable():
         raise ValueError(f"must be 1 to {TEXT_BYTES_MAX} bytes without control characters")
+    if not unicodedata.is_normalized("NFC", value):
+        raise ValueError("must be in Unicode normalization form NFC, as in requests")
     return value
 
 
@@ -84,14 +93,58 @@ def _message(value: str) -> str:
     return value
 
 
-def _no_float(value: object) -> object:
+def _money(value: object, decimals_max: int) -> Decimal:
     if isinstance(value, float):
         raise ValueError("is a binary float; write it as a decimal or in quotes")
+    if isinstance(value, str) and _MONEY.fullmatch(value):
+        value = Decimal(value)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        wanted = "must be a decimal such as 12.50, without exponent and leading zeros"
+        raise ValueError(f"{wanted}, is {str(value)[:60]!r}")
+    _, digits, exponent = Decimal(value).as_tuple()
+    if not isinstance(exponent, int):
+        raise ValueError("must be a finite decimal")
+    excess = -exponent - decimals_max
+    # What is less than the smallest unit would count as nothing.
+    if excess > 0 and any(digits[-excess:]):
+        raise ValueError(f"has more than {decimals_max} decimals")
+    return Decimal(value)
+
+
+def _usd(value: object) -> Decimal:
+    return _money(value, USD_DECIMALS_MAX)
+
+
+def _price(value: object) -> Decimal:
+    return _money(value, PRICE_DECIMALS_MAX)
+
+
+def _instant(value: object) -> datetime:
+    try:
+        instant = datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("must be a time such as 2026-01-01T00:00:00Z") from None
+    if instant.tzinfo is None:
+        raise ValueError("needs a UTC offset, such as 2026-01-01T00:00:00Z")
+    if instant.microsecond % MICROSECONDS_PER_MS:
+        raise ValueError("must be in whole milliseconds")
+    return instant
+
+
+def _only_true(value: object) -> object:
+    if value is not True:
+        raise ValueError("must be true, or be left out")
+    return value
+
+
+def _label_key(value: str) -> str:
+    if not _LABEL_KEY.fullmatch(value):
+        raise ValueError("is not a key: 1 to 63 of a-z, 0-9, _, . and -, a letter first")
     return value
 
 
 def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int | Decimal) else value
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
@@ -99,8 +152,11 @@ Timezone = Annotated[str, AfterValidator(_timezone)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Text = Annotated[str, AfterValidator(_text)]
 Message = Annotated[str, AfterValidator(_message)]
-Usd = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, le=USD_MAX)]
-Price = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, le=100_000)]
+Usd = Annotated[Decimal, BeforeValidator(_usd), Field(ge=0, le=USD_MAX)]
+Price = Annotated[Decimal, BeforeValidator(_price), Field(ge=0, le=100_000)]
+Instant = Annotated[datetime, BeforeValidator(_instant)]
+OnlyTrue = Annotated[Literal[True], BeforeValidator(_only_true)]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
 Amount = Annotated[int, Field(ge=0, le=meter.AMOUNT_MAX, strict=True)]
 Tokens = Annotated[int, Field(ge=1, le=1_000_000_000, strict=True)]
 Percent = Annotated[int, Field(ge=1, le=100, strict=True)]
@@ -187,14 +243,7 @@ class ScopeDocument(_Model):
     task: Patterns | None = None
     provider: Patterns | None = None
     model: Patterns | None = None
-    labels: dict[str, Patterns] = Field(default_factory=dict, max_length=16)
-
-    @model_validator(mode="after")
-    def _label_keys(self) -> ScopeDocument:
-        for key in self.labels:
-            if not _LABEL_KEY.fullmatch(key):
-                raise ValueError(f"labels: {key!r} is not a label's key")
-        return self
+    labels: dict[LabelKey, Patterns] = Field(default_factory=dict, max_length=16)
 
     def conditions(self) -> dict[str, tuple[str, ...]]:
         """Return the patterns by attribute."""
@@ -218,13 +267,11 @@ class TaskWindowDocument(_Model):
 class FixedDocument(_Model):
     """A window with fixed ends; the budget applies only within it."""
 
-    from_time: datetime = Field(alias="from")
-    until: datetime
+    from_time: Instant = Field(alias="from")
+    until: Instant
 
     @model_validator(mode="after")
     def _ends(self) -> FixedDocument:
-        if self.from_time.tzinfo is None or self.until.tzinfo is None:
-            raise ValueError("from and until need a UTC offset, such as 2026-01-01T00:00:00Z")
         if self.from_time >= self.until:
             raise ValueError("from must be before until")
         return self
@@ -250,11 +297,11 @@ class RungDocument(_Model):
     at: Percent
     switch_model: SwitchModelDocument | None = None
     cap_output: Tokens | None = None
-    finish: Literal[True] | None = None
-    serve_cached: Literal[True] | None = None
+    finish: OnlyTrue | None = None
+    serve_cached: OnlyTrue | None = None
     queue: QueueDocument | None = None
-    deny: Literal[True] | None = None
-    notify: Literal[True] | None = None
+    deny: OnlyTrue | None = None
+    notify: OnlyTrue | None = None
     message: Message = ""
 
     @model_validator(mode="after")
@@ -325,12 +372,6 @@ class BudgetDocument(_Model):
     default_output_tokens: Tokens | None = None
     ladder: Annotated[list[RungDocument], Field(max_length=RUNGS_MAX)] = []
 
-    @model_validator(mode="after")
-    def _consistent(self) -> BudgetDocument:
-        for problem in _budget_problems(self):
-            raise ValueError(problem)
-        return self
-
     @property
     def window_kind(self) -> WindowKind:
         """Which kind of window it has."""
@@ -345,68 +386,6 @@ class BudgetDocument(_Model):
         return WindowKind(self.window)
 
 
-def _budget_problems(budget: BudgetDocument) -> list[str]:
-    """Return what contradicts itself in a budget: a setting is never accepted and then ignored."""
-    kind, unit = budget.window_kind, budget.limit.unit
-    problems = [
-        f"per: {name!r} is not one of {', '.join(MATCHABLE)} or labels.KEY"
-        for name in budget.per
-        if name not in MATCHABLE and not _is_label(name)
-    ]
-    if len(set(budget.per)) != len(budget.per):
-        problems.append("per: names an attribute twice")
-    if unit == "concurrency" and kind is not WindowKind.NONE:
-        problems.append("window: a concurrency limit counts what is open now; leave the window out")
-    if unit != "concurrency" and kind is WindowKind.NONE:
-        problems.append("window: required, such as month, day, {rolling: 24h}, task or request")
-    if kind is WindowKind.TASK and "task" not in budget.per:
-        problems.append("window: a task window needs per: [task]")
-    if kind is WindowKind.REQUEST and budget.per:
-        problems.append("per: a request window counts nothing over time; leave per out")
-    if budget.anchor_day is not None and kind not in _MONTHLY:
-        problems.append("anchor_day: only month, quarter and year windows have one")
-    if budget.week_start is not None and kind is not WindowKind.WEEK:
-        problems.append("week_start: only week windows have one")
-    if budget.timezone is not None and kind not in _CALENDAR:
-        problems.append("timezone: only calendar windows have one")
-    if budget.limit.value == "unlimited" and (budget.ladder or budget.overdraft or budget.alerts):
-        problems.append("limit: unlimited has no percentages: leave ladder, overdraft, alerts out")
-    if kind is WindowKind.REQUEST and budget.ladder:
-        problems.append("ladder: a request window does not fill up over time; leave the ladder out")
-    if kind is WindowKind.REQUEST and budget.alerts:
-        problems.append("alerts: a request window does not fill up over time")
-    if budget.overdraft is not None:
-        given = next(iter(budget.overdraft.model_dump(exclude_none=True)))
-        if given not in ("percent", unit):
-            problems.append(f"overdraft: must be percent or {unit}, is {given}")
-        elif budget.limit.value != "unlimited":
-            problems += _overdraft_problems(budget.limit, budget.overdraft)
-    return problems
-
-
-def _overdraft_problems(limit: LimitDocument, overdraft: OverdraftDocument) -> list[str]:
-    """Refuse what together passes what can be counted exactly."""
-    size = Decimal(limit.value)
-    if overdraft.percent is not None:
-        extra = size * overdraft.percent / 100
-    else:
-        extra = Decimal(next(iter(overdraft.model_dump(exclude_none=True).values())))
-    most = USD_MAX if limit.unit == "usd" else Decimal(meter.AMOUNT_MAX)
-    if size + extra <= most:
-        return []
-    return [f"overdraft: limit and overdraft are {size + extra} together, more than {most}"]
-
-
-_MONTHLY = (WindowKind.MONTH, WindowKind.QUARTER, WindowKind.YEAR)
-_CALENDAR = (WindowKind.MINUTE, WindowKind.HOUR, WindowKind.DAY, WindowKind.WEEK, *_MONTHLY)
-
-
-def _is_label(name: str) -> bool:
-    return name.startswith(LABEL_PREFIX) and bool(
-        _LABEL_KEY.fullmatch(name.removeprefix(LABEL_PREFIX))
-    )
-
-
 class PolicyDocument(_Model):
     """Everything that one org's requests are decided by."""
 
@@ -419,80 +398,3 @@ class PolicyDocument(_Model):
     meters: Annotated[list[str], Field(max_length=16)] = []
     models: Annotated[list[ModelDocument], Field(max_length=1_000)] = []
     budgets: Annotated[list[BudgetDocument], Field(max_length=BUDGETS_MAX)] = []
-
-
-def validate_policy(content: Mapping[str, Any], source: str) -> PolicyDocument:
-    """Check a parsed document.
-
-    Args:
-        content: The document as plain mappings, lists and scalars; decimals as Decimal.
-        source: What to call it in an error, such as a file's name.
-
-    Raises:
-        PolicyInvalid: The document has faults; every one is listed with its path.
-    """
-    try:
-        document = PolicyDocument.model_validate(content)
-    except ValidationError as error:
-        raise PolicyInvalid(source, tuple(_faults(error, content))) from None
-    faults = tuple(_document_faults(document))
-    if faults:
-        raise PolicyInvalid(source, faults)
-    return document
-
-
-def _faults(error: ValidationError, content: Mapping[str, Any]) -> list[Fault]:
-    faults: dict[str, Fault] = {}
-    for detail in error.errors(include_url=False):
-        path = _path(detail["loc"], content)
-        description = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
-            description = "is not a known setting"
-        # A union reports each of its alternatives; the first says enough.
-        faults.setdefault(path, Fault(path, description[0].lower() + description[1:]))
-    return list(faults.values())
-
-
-def _path(location: tuple[int | str, ...], content: object) -> str:
-    """Return where a fault is: `budgets[2].ladder[0].at`, without pydantic's names of choices."""
-    path = ""
-    here: object = content
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part}]"
-            here = here[part] if isinstance(here, list) and part < len(here) else None
-        elif isinstance(here, Mapping) or part in _FIELD_NAMES:
-            path += f".{part}" if path else part
-            here = here.get(part) if isinstance(here, Mapping) else None
-    return path or "(document)"
-
-
-def _document_faults(document: PolicyDocument) -> list[Fault]:
-    """Return what is wrong between the parts of a document."""
-    faults: list[Fault] = []
-    names: dict[str, int] = {}
-    for name in document.meters:
-        if not _METER_NAME.fullmatch(name) or name in _RESERVED_METERS:
-            faults.append(Fault("meters", f"{name!r} cannot name a custom meter"))
-    for index, budget in enumerate(document.budgets):
-        path = f"budgets[{index}]"
-        if budget.name in names:
-            first = names[budget.name]
-            faults.append(Fault(f"{path}.name", f"{budget.name!r} is also budgets[{first}].name"))
-        names.setdefault(budget.name, index)
-        unit = budget.limit.unit
-        if unit not in _LIMIT_UNITS and unit not in document.meters:
-            known = ", ".join((*_LIMIT_UNITS, *document.meters))
-            faults.append(
-                Fault(f"{path}.limit", f"{unit!r} is not a meter; known are {known} (see meters)")
-            )
-    return faults
-
-
-_LIMIT_UNITS = tuple(LimitDocument.model_fields)
-_RESERVED_METERS = frozenset({*_LIMIT_UNITS, *meter.STANDARD_METERS, "percent"})
-_FIELD_NAMES = frozenset(
-    name
-    for model in (PolicyDocument, BudgetDocument, RungDocument, LimitDocument, ScopeDocument)
-    for name in model.model_fields
-)

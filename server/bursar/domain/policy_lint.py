@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
+from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cache, lru_cache
 
 from genai_prices.data import providers
 
 from bursar.domain.errors import Fault
+from bursar.domain.policy import model_rules, window_of
 from bursar.domain.policy_document import BudgetDocument, PolicyDocument
+from bursar.domain.price import PriceBook
+from bursar.domain.subject import Target
+from bursar.domain.window import WindowKind
 
 _TERMINAL = ("serve_cached", "queue", "deny")
+_NAMES_SHOWN_MAX = 5
+
+PATTERNS_CACHED_MAX = 10_000
+"""Patterns that are remembered: comparing one with all models takes a while."""
 
 
 def lint(document: PolicyDocument) -> list[Fault]:
@@ -28,106 +38,126 @@ def lint(document: PolicyDocument) -> list[Fault]:
 
 
 def _unreachable_rungs(document: PolicyDocument) -> Iterator[Fault]:
-    """Find rungs behind one that ends everything."""
+    """Find rungs that nothing reaches, or that a budget does not act on."""
     for index, budget in enumerate(document.budgets):
+        headroom = budget.priority_headroom
+        highest = max(headroom.low, headroom.normal, headroom.high)
         ending: int | None = None
-        ladder = sorted(enumerate(budget.ladder), key=lambda item: item[1].at)
-        for position, rung in ladder:
-            if ending is not None and rung.at > ending:
+        for position, rung in sorted(enumerate(budget.ladder), key=lambda item: item[1].at):
+            path = f"budgets[{index}].ladder[{position}]"
+            ends = any(getattr(rung, name) for name in _TERMINAL)
+            if rung.at > highest:
+                yield Fault(path, "can never be reached: no priority may fill the budget so far")
+            elif ending is not None and not ends:
                 yield Fault(
-                    f"budgets[{index}].ladder[{position}]",
+                    path,
                     f"can never be reached: nothing is granted past the rung at {ending} %",
                 )
-            if ending is None and any(getattr(rung, name) for name in _TERMINAL):
+            elif budget.mode == "warn" and not rung.notify:
+                yield Fault(path, "does nothing while mode is warn: only notify rungs speak")
+            if ending is None and ends:
                 ending = rung.at
-        least = min(
-            budget.priority_headroom.low,
-            budget.priority_headroom.normal,
-            budget.priority_headroom.high,
-        )
-        for position, rung in ladder:
-            if least and rung.at > max(
-                budget.priority_headroom.low,
-                budget.priority_headroom.normal,
-                budget.priority_headroom.high,
-            ):
-                yield Fault(
-                    f"budgets[{index}].ladder[{position}]",
-                    "can never be reached: no priority may fill the budget so far",
-                )
 
 
 def _never_matching(document: PolicyDocument) -> Iterator[Fault]:
     """Find budgets that are off, or whose scope is like no provider or model that is known."""
-    known = {
-        "provider": {provider.id for provider in providers}
-        | {model.provider for model in document.models if model.provider},
-        "model": {model.id for provider in providers for model in provider.models},
+    book = PriceBook(model_rules(document))
+    own = {
+        "provider": [model.provider.lower() for model in document.models if model.provider],
+        "model": [model.match.lower() for model in document.models],
     }
-    own_models = [model.match for model in document.models]
     for index, budget in enumerate(document.budgets):
         if budget.mode == "off":
             yield Fault(f"budgets[{index}].mode", "is off: the budget neither counts nor refuses")
         for attribute in ("provider", "model"):
+            path = f"budgets[{index}].scope.{attribute}"
             patterns = getattr(budget.scope, attribute) or []
             if patterns and not any(
-                _is_like_a_known(pattern, known[attribute], own_models) for pattern in patterns
+                _is_like_a_known(attribute, pattern.lower())
+                or any(fnmatchcase(pattern.lower(), name) for name in own[attribute])
+                for pattern in patterns
             ):
                 yield Fault(
-                    f"budgets[{index}].scope.{attribute}",
+                    path,
                     f"{', '.join(patterns)}: no {attribute} of the price data or of models is "
                     "like it; the budget may never match",
                 )
-
-
-def _is_like_a_known(pattern: str, known: set[str], own_models: list[str]) -> bool:
-    return (
-        any(fnmatch.fnmatchcase(name, pattern) for name in known)
-        # A dated name is a known model too, and so is what the policy says of models.
-        or any(pattern.startswith(name) for name in known)
-        or any(fnmatch.fnmatchcase(pattern, own) or pattern == own for own in own_models)
-    )
-
-
-def _oversubscribed(document: PolicyDocument) -> Iterator[Fault]:
-    """Find parents whose children may spend more than the parent in the same window."""
-    for index, parent in enumerate(document.budgets):
-        families: dict[str, list[BudgetDocument]] = {}
-        for child in document.budgets:
-            attribute = _narrowed_by(child, parent)
-            if attribute is not None:
-                families.setdefault(attribute, []).append(child)
-        for attribute, children in families.items():
-            total = sum((_size(child) for child in children), Decimal(0))
-            if total > _size(parent):
-                names = ", ".join(child.name for child in children[:5])
+        for pattern in budget.scope.model or []:
+            counted = book.resolve(Target("", pattern)).model
+            if counted.lower() != pattern.lower():
                 yield Fault(
-                    f"budgets[{index}].limit",
-                    f"is {_size(parent)} {parent.limit.unit}, less than its {attribute} budgets "
-                    f"together ({total}: {names}); the parent may refuse first",
+                    f"budgets[{index}].scope.model",
+                    f"{pattern} counts as {counted}, so it never matches; name {counted} instead",
                 )
 
 
-def _narrowed_by(child: BudgetDocument, parent: BudgetDocument) -> str | None:
-    """Return the one attribute by which a budget is a step below another, or None.
+@cache
+def _known(attribute: str) -> frozenset[str]:
+    if attribute == "provider":
+        return frozenset(provider.id.lower() for provider in providers)
+    return frozenset(model.id.lower() for provider in providers for model in provider.models)
 
-    Both must count the same over the same window, or their limits do not compare.
+
+@lru_cache(PATTERNS_CACHED_MAX)
+def _is_like_a_known(attribute: str, pattern: str) -> bool:
+    known = _known(attribute)
+    return (
+        pattern in known
+        or any(fnmatchcase(name, pattern) for name in known)
+        # A dated name is a known model too.
+        or (attribute == "model" and any(pattern.startswith(name) for name in known))
+    )
+
+
+_Scope = frozenset[tuple[str, tuple[str, ...]]]
+
+
+def _oversubscribed(document: PolicyDocument) -> Iterator[Fault]:
+    """Find parents whose children may spend more than the parent in the same window.
+
+    A child is a step below: its scope says one attribute more. Of several budgets with the same
+    scope only the tightest counts.
     """
-    if child.per or parent.per or "unlimited" in (child.limit.value, parent.limit.value):
-        return None
-    if (child.limit.unit, child.window, child.timezone) != (
-        parent.limit.unit,
-        parent.window,
-        parent.timezone,
-    ):
-        return None
-    narrow, wide = child.scope.conditions(), parent.scope.conditions()
-    added = [name for name in narrow if name not in wide]
-    if len(added) != 1 or any(narrow.get(name) != value for name, value in wide.items()):
-        return None
-    return added[0]
+    tightest: dict[tuple[str, str, _Scope], int] = {}
+    for index, budget in enumerate(document.budgets):
+        if not _adds_up(budget):
+            continue
+        key = (budget.limit.unit, window_of(budget, document).code, _scope(budget))
+        other = tightest.setdefault(key, index)
+        if _size(budget) < _size(document.budgets[other]):
+            tightest[key] = index
+    families: dict[tuple[int, str], list[BudgetDocument]] = defaultdict(list)
+    for (unit, window, scope), index in tightest.items():
+        for attribute, values in scope:
+            parent = tightest.get((unit, window, scope - {(attribute, values)}))
+            if parent is not None:
+                families[parent, attribute].append(document.budgets[index])
+    for (index, attribute), children in sorted(families.items(), key=lambda family: family[0]):
+        limit, unit = _size(document.budgets[index]), document.budgets[index].limit.unit
+        total = sum((_size(child) for child in children), Decimal(0))
+        if total > limit:
+            names = ", ".join(child.name for child in children[:_NAMES_SHOWN_MAX])
+            yield Fault(
+                f"budgets[{index}].limit",
+                f"is {limit} {unit}, less than its {attribute} budgets together ({total}: "
+                f"{names}); the parent may refuse first",
+            )
+
+
+def _adds_up(budget: BudgetDocument) -> bool:
+    """Tell whether what other budgets count comes together in this one, or the other way round."""
+    return (
+        not budget.per
+        and budget.mode != "off"
+        and budget.limit.value != "unlimited"
+        and budget.window_kind is not WindowKind.REQUEST
+    )
+
+
+def _scope(budget: BudgetDocument) -> _Scope:
+    conditions = budget.scope.conditions()
+    return frozenset((name, tuple(sorted(set(values)))) for name, values in conditions.items())
 
 
 def _size(budget: BudgetDocument) -> Decimal:
-    value = budget.limit.value
-    return Decimal(0) if value == "unlimited" else Decimal(value)
+    return Decimal(budget.limit.value)

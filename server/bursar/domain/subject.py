@@ -11,6 +11,10 @@ OrgId = NewType("OrgId", str)
 LEVELS = ("team", "feature", "agent", "user", "task")
 """The levels below the org, from wide to narrow."""
 
+CASELESS = ("provider", "model")
+"""Attributes that are compared without regard to case, as prices are: another spelling of a model
+must not leave a budget."""
+
 LABEL_PREFIX = "labels."
 """How a label is named where attributes are listed: `labels.tier`."""
 
@@ -42,8 +46,8 @@ class Target:
 def attributes(subject: Subject, target: Target) -> dict[str, str]:
     """Return every attribute that a budget can match or partition by; absent ones are left out."""
     values = {level: getattr(subject, level) for level in LEVELS}
-    values["provider"] = target.provider
-    values["model"] = target.model
+    values["provider"] = target.provider.lower()
+    values["model"] = target.model.lower()
     values.update({LABEL_PREFIX + key: value for key, value in subject.labels.items()})
     return {name: value for name, value in values.items() if value}
 
