@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from bursar.domain import meter
 from bursar.domain.budget import Degradation, Priority
-from bursar.domain.errors import Fault, FieldInvalid
+from bursar.domain.errors import Fault, FieldInvalid, LimitExceeded
 from bursar.domain.meter import Estimate, Usage
 from bursar.domain.request import (
     CommitRequest,
@@ -35,6 +35,8 @@ TOKENS_MAX = 1_000_000_000
 REQUESTS_MAX = 1_000_000
 SEQUENCE_MAX = 1_000_000
 TTL_MS_MIN = 1_000
+PAGE_TOKEN_BYTES_MAX = 512
+NANOS_PER_SECOND = 1_000_000_000
 
 _ORG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
@@ -64,7 +66,8 @@ _OUTCOMES = {
 class Decoder:
     """Decodes requests within this server's bounds.
 
-    Every method raises FieldInvalid with all faults of the request.
+    Every method raises FieldInvalid with all faults of the request, or LimitExceeded for a list
+    that is too long to be looked at.
     """
 
     def __init__(self, default_ttl_ms: int, ttl_ms_max: int) -> None:
@@ -161,8 +164,10 @@ class Decoder:
             return self._default_ttl_ms
         ttl_ms = ttl.seconds * 1_000 + ttl.nanos // 1_000_000
         if not TTL_MS_MIN <= ttl_ms <= self._ttl_ms_max:
-            allowed = f"must be {TTL_MS_MIN / 1_000:g} s to {self._ttl_ms_max / 1_000:g} s"
-            faults.append(Fault("ttl", f"{allowed}, is {ttl_ms / 1_000:g} s"))
+            allowed = f"must be {TTL_MS_MIN} ms to {self._ttl_ms_max} ms"
+            faults.append(Fault("ttl", f"{allowed}, is {ttl_ms} ms"))
+        elif not 0 <= ttl.nanos < NANOS_PER_SECOND:
+            faults.append(Fault("ttl", f"must have 0 to 999999999 nanos, has {ttl.nanos}"))
         return ttl_ms
 
 
@@ -176,7 +181,10 @@ def decode_query(subject: types_pb.Subject, page_size: int, page_token: str) -> 
     decoded = _subject(faults, subject)
     if page_size < 0:
         faults.append(Fault("page_size", f"must be 0 or more, is {page_size}"))
-    _text(faults, "page_token", page_token, bytes_max=512)
+    if page_token.isascii():
+        _text(faults, "page_token", page_token, bytes_max=PAGE_TOKEN_BYTES_MAX)
+    else:  # Digits of other scripts look like numbers to Python.
+        faults.append(Fault("page_token", "is not from a page before; start again without it"))
     return _checked(decoded, faults)
 
 
@@ -209,17 +217,14 @@ def _subject(faults: list[Fault], message: types_pb.Subject) -> Subject:
         )
     for level in LEVELS:
         _text(faults, f"subject.{level}", getattr(message, level))
-    if len(message.labels) > LABELS_MAX:
-        fault = f"has {len(message.labels)} entries, more than {LABELS_MAX}"
-        faults.append(Fault("subject.labels", fault))
-    else:
-        for key, value in message.labels.items():
-            if not _LABEL_KEY.fullmatch(key):
-                shown = ascii(key[:64])
-                fault = f"{shown} is not a key: 1 to 63 of a-z, 0-9, _, . and -, a letter first"
-                faults.append(Fault("subject.labels", fault))
-            else:
-                _text(faults, f'subject.labels["{key}"]', value, required=True)
+    _bounded("subject.labels", len(message.labels), LABELS_MAX)
+    for key, value in message.labels.items():
+        if not _LABEL_KEY.fullmatch(key):
+            shown = ascii(key[:64])
+            fault = f"{shown} is not a key: 1 to 63 of a-z, 0-9, _, . and -, a letter first"
+            faults.append(Fault("subject.labels", fault))
+        else:
+            _text(faults, f'subject.labels["{key}"]', value, required=True)
     return Subject(
         OrgId(message.org),
         message.team,
@@ -301,10 +306,7 @@ def _input_parts(
 
 
 def _custom_meters(faults: list[Fault], path: str, amounts: Mapping[str, int]) -> dict[str, int]:
-    if len(amounts) > CUSTOM_METERS_MAX:
-        fault = f"has {len(amounts)} entries, more than {CUSTOM_METERS_MAX}"
-        faults.append(Fault(f"{path}.custom_meters", fault))
-        return {}
+    _bounded(f"{path}.custom_meters", len(amounts), CUSTOM_METERS_MAX)
     for name, amount in amounts.items():
         if not _LABEL_KEY.fullmatch(name):
             faults.append(Fault(f"{path}.custom_meters", f"{name[:64]!a} is not a meter"))
@@ -323,9 +325,7 @@ def _priority(faults: list[Fault], value: int) -> Priority:
 
 def _accepts(faults: list[Fault], values: object) -> frozenset[Degradation]:
     listed = list(values)  # type: ignore[call-overload]
-    if len(listed) > ACCEPTS_MAX:
-        faults.append(Fault("accepts", f"has {len(listed)} entries, more than {ACCEPTS_MAX}"))
-        return frozenset()
+    _bounded("accepts", len(listed), ACCEPTS_MAX)
     for position, value in enumerate(listed):
         if value not in _DEGRADATIONS:
             faults.append(Fault(f"accepts[{position}]", f"{value} is not a Degradation"))
@@ -338,6 +338,11 @@ def _outcome(faults: list[Fault], value: int) -> Outcome:
         faults.append(Fault("outcome", f"{value} is not an Outcome"))
         return Outcome.SUCCEEDED
     return Outcome(found)
+
+
+def _bounded(path: str, count: int, most: int) -> None:
+    if count > most:
+        raise LimitExceeded(path, "entries", count, most)
 
 
 def _within(faults: list[Fault], path: str, value: int, least: int, most: int) -> None:

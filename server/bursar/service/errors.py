@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -9,10 +11,20 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from bursar.domain.errors import BursarError, FieldInvalid, InternalError, StoreUnavailable
+from bursar.domain.errors import (
+    BursarError,
+    Fault,
+    FieldInvalid,
+    InternalError,
+    StoreUnavailable,
+)
 from bursar.pb import budget_authority_service_pb2 as authority_pb
 
 DOMAIN = "bursar"
+
+FAULTS_BYTES_MAX = 1_024
+"""Most text of faults in one error; what does not fit is counted. An error travels in trailers,
+which gRPC refuses above 8 KiB, and its text is in them three times, partly escaped."""
 
 _CODES = {
     "FIELD_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
@@ -65,23 +77,25 @@ def known_error(error: BaseException, method: str) -> BursarError:
         error: Anything that a handler raised.
         method: Full name of the call, for the log.
     """
-    if isinstance(error, BursarError):
-        if isinstance(error, InternalError):
-            _log.error("call_failed", method=method, exc_info=error)
-        return error
     if isinstance(error, TimeoutError):
         # All that a handler waits for is the store.
         return StoreUnavailable(
             "Redis did not answer before the deadline; the outcome is unknown, and the same "
             "request_id may be retried"
         )
+    if isinstance(error, BursarError) and not isinstance(error, InternalError):
+        return error
     # Nothing of what went wrong inside reaches a caller.
-    _log.error("call_failed", method=method, exc_info=error)
-    return InternalError("the server failed; its log says why")
+    call_id = secrets.token_hex(8)
+    _log.error("call_failed", method=method, call_id=call_id, exc_info=error)
+    return InternalError(
+        f"the server failed; its log has the details under call id {call_id}", callId=call_id
+    )
 
 
 def to_status(error: BursarError) -> grpc.Status:
     """Return the status of an error with its details: ErrorInfo always, others where they help."""
+    error = _cut(error)
     details: list[AnyMessage] = []
     _append(
         details,
@@ -109,6 +123,7 @@ def to_status(error: BursarError) -> grpc.Status:
 
 def to_operation_error(error: BursarError) -> authority_pb.OperationError:
     """Return an error as the result of one operation of a batch."""
+    error = _cut(error)
     faults = error.faults if isinstance(error, FieldInvalid) else ()
     message = authority_pb.OperationError(
         code=_code_number(error),
@@ -123,6 +138,26 @@ def to_operation_error(error: BursarError) -> authority_pb.OperationError:
     if error.retry_after_ms is not None:
         message.retry_after.CopyFrom(_duration(error.retry_after_ms))
     return message
+
+
+def _cut(error: BursarError) -> BursarError:
+    """Return an error with as many of its faults as it can carry, at least one."""
+    if not isinstance(error, FieldInvalid):
+        return error
+    shown: list[Fault] = []
+    left_bytes = FAULTS_BYTES_MAX
+    for fault in error.faults:
+        left_bytes -= len(f"{fault.path}{fault.description}".encode())
+        if shown and left_bytes < 0:
+            break
+        shown.append(fault)
+    omitted = len(error.faults) - len(shown)
+    if omitted == 0:
+        return error
+    cut = FieldInvalid(*shown)
+    cut.message += f"; and {omitted} more"
+    cut.metadata = {**error.metadata, "faultsOmitted": str(omitted)}
+    return cut
 
 
 def _code_number(error: BursarError) -> int:

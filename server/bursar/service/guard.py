@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from bursar.domain.errors import BursarError, LimitExceeded
+from bursar.domain.errors import BursarError, Fault, FieldInvalid, LimitExceeded
 from bursar.service.errors import (
     DeadlineExceeded,
     Draining,
@@ -27,7 +28,14 @@ OUR_METHODS = "/bursar."
 ANSWER_SHARE, ANSWER_S_MAX = 0.1, 0.05
 """What is kept of a deadline for the way back: a tenth, at most 50 ms."""
 
+REMAINING_S_MIN = 0.001
+"""With less than this left Redis would book what nobody waits for any more."""
+
+WHOLE_MESSAGE = "(message)"
+"""Path of a fault that is in no field that could be named."""
+
 Handler = Callable[[Message, grpc.aio.ServicerContext[Any, Any]], Awaitable[Message]]
+Parser = Callable[[bytes], Message]
 
 _log = structlog.get_logger(__name__)
 
@@ -74,25 +82,23 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             if handler is None or handler.unary_unary is None:
                 return handler
             wrapped = grpc.unary_unary_rpc_method_handler(
-                self._guarded(method, handler.unary_unary),
-                request_deserializer=handler.request_deserializer,
+                self._guarded(method, handler.unary_unary, handler.request_deserializer),
+                # The guard parses: after it has looked at load and size, and with our errors.
+                request_deserializer=None,
                 response_serializer=handler.response_serializer,
             )
             self._wrapped[method] = wrapped
         return wrapped
 
-    def _guarded(self, method: str, handle: Handler) -> Any:
+    def _guarded(self, method: str, handle: Handler, parse: Parser) -> Any:
         async def guarded(
-            request: Message, context: grpc.aio.ServicerContext[Any, Any]
+            data: bytes, context: grpc.aio.ServicerContext[Any, Any]
         ) -> Message | None:
-            self._calls += 1
             try:
-                self._check_load()
-                self._check_size(request)
-                async with asyncio.timeout(self._time_to_answer_s(context)):
-                    return await handle(request, context)
-            except asyncio.CancelledError:
-                raise
+                with self._admitted():
+                    request = self._parsed(data, parse)
+                    async with asyncio.timeout(self._time_to_answer_s(context)):
+                        return await handle(request, context)
             except Exception as error:
                 known = known_error(error, method)
                 count_error(method, known.reason)
@@ -102,8 +108,6 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     status.code, status.details, trailing_metadata=status.trailing_metadata
                 )
                 return None
-            finally:
-                self._calls -= 1
 
         return guarded
 
@@ -112,24 +116,35 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         remaining_s = context.time_remaining()
         if remaining_s is None:
             return self._default_deadline_s
-        if remaining_s <= 0:
+        if remaining_s < REMAINING_S_MIN:
             raise DeadlineExceeded("the deadline had passed before the call began")
         remaining_s = min(remaining_s, self._deadline_s_max)
         return remaining_s - min(remaining_s * ANSWER_SHARE, ANSWER_S_MAX)
 
-    def _check_load(self) -> None:
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Count a call as in progress, unless there are too many; refused ones do not count."""
         if self._draining:
             raise Draining("the server is shutting down; call another one")
-        if self._calls > self._concurrent_calls_max:
+        if self._calls >= self._concurrent_calls_max:
             raise ServerOverloaded(
-                f"{self._concurrent_calls_max} calls are in progress, and no more are taken",
+                f"the server has {self._concurrent_calls_max} calls in progress and takes no more",
                 limit=self._concurrent_calls_max,
             )
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
-    def _check_size(self, request: Message) -> None:
-        size = request.ByteSize()
-        if size > self._message_bytes_max:
-            raise _too_large(request, size, self._message_bytes_max)
+    def _parsed(self, data: bytes, parse: Parser) -> Message:
+        try:
+            if len(data) > self._message_bytes_max:
+                raise _too_large(parse(data), len(data), self._message_bytes_max)
+            return parse(data)
+        except DecodeError:
+            what = "is not what this method takes: not Protobuf, or a text that is not UTF-8"
+            raise FieldInvalid(Fault(WHOLE_MESSAGE, what)) from None
 
 
 def _too_large(message: Message, size: int, limit: int) -> BursarError:
@@ -144,7 +159,7 @@ def _too_large(message: Message, size: int, limit: int) -> BursarError:
         path = f"{path}.{descriptor.name}" if path else descriptor.name
         if _is_list(descriptor):
             break
-    return LimitExceeded(path or "(message)", "bytes in its message", size, limit)
+    return LimitExceeded(path or WHOLE_MESSAGE, "bytes in its message", size, limit)
 
 
 def _size_of(value: Any) -> int:
@@ -152,6 +167,8 @@ def _size_of(value: Any) -> int:
         return value.ByteSize()
     if isinstance(value, str | bytes):
         return len(value)
+    if isinstance(value, Mapping):
+        return sum(_size_of(part) for entry in value.items() for part in entry)
     if hasattr(value, "__len__"):
         return sum(_size_of(each) for each in value)
     return 8

@@ -31,7 +31,6 @@ _charged = _meter.create_counter(
 _replayed = _meter.create_counter(
     "bursar.replays", unit="{call}", description="Calls that had been carried out before."
 )
-
 _crossed = _meter.create_counter(
     "bursar.thresholds.crossed",
     unit="{threshold}",
@@ -45,19 +44,27 @@ def count_crossing(percent: int) -> None:
 
 
 def count_decision(answer: ReserveAnswer) -> None:
-    """Count a decision."""
+    """Count a decision; a repeated one was counted when it was made."""
+    if answer.replayed:
+        return
     kind = str(answer.denial.kind) if answer.denial else ""
     _decisions.add(
         1,
         {"decision": str(answer.decision), "kind": kind, "unbudgeted": answer.unbudgeted},
     )
+    if answer.denial is not None:
+        return
     for status in exceeded(answer.counters):
         budget = status.counter.budget
         _exceeded.add(
             1, {"org": status.counter.org, "budget": budget.name, "mode": str(budget.mode)}
         )
-    if answer.replayed:
-        _replayed.add(1, {"method": "Reserve"})
+
+
+def count_replay(method: str, replayed: bool) -> None:
+    """Count a call that had been carried out before, if it had."""
+    if replayed:
+        _replayed.add(1, {"method": method})
 
 
 def count_error(method: str, reason: str) -> None:

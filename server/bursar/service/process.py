@@ -53,6 +53,7 @@ class ServerProcess:
         self._policies = Policies(policies)
         self._clock = CorrectedClock(lambda: time.time_ns() // 1_000_000, _steady_ms)
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_closing = False
         self._store: Store
         self._engine: RedisEngine
         self._server: GrpcServer
@@ -105,6 +106,7 @@ class ServerProcess:
 
     async def close(self) -> None:
         """End what runs besides the calls: tasks, connections, the private Redis."""
+        self._is_closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -168,7 +170,8 @@ class ServerProcess:
         """Do something again and again; a failure is logged and does not end it."""
 
         async def run() -> None:
-            while True:
+            # Python 3.11 loses a cancellation that meets the end of what is waited for.
+            while not self._is_closing:
                 await asyncio.sleep(interval_ms / 1_000)
                 try:
                     await action()

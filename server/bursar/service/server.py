@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc.aio
@@ -36,6 +37,34 @@ SERVICES = tuple(
 READINESS, LIVENESS = "readiness", "liveness"
 
 
+class Health(health.aio.HealthServicer):  # type: ignore[name-defined,misc]
+    """Says whether to send calls here, also to those who watch it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = asyncio.Event()
+
+    async def Watch(
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        """Tell of every change until the server stops: a watcher must not hold that up."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait((watching, closed), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            watching.cancel()
+            closed.cancel()
+
+    def close(self) -> None:
+        """End every watch."""
+        self._closed.set()
+
+
 class GrpcServer:
     """Serves an authority on one address."""
 
@@ -58,12 +87,13 @@ class GrpcServer:
             self._server,
         )
         usage_grpc.add_UsageServiceServicer_to_server(UsageServicer(authority), self._server)
-        self._health: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
         self._address = settings.listen_address
+        self._is_draining = False
 
     async def start(self) -> str:
         """Listen and say SERVING.
@@ -86,21 +116,25 @@ class GrpcServer:
         return f"{self._address.rpartition(':')[0]}:{port}"
 
     async def set_ready(self, ready: bool) -> None:
-        """Tell balancers whether to send calls here."""
+        """Tell balancers whether to send calls here; never again once it drains."""
         serving, not_serving = (
             health_pb2.HealthCheckResponse.SERVING,
             health_pb2.HealthCheckResponse.NOT_SERVING,
         )
         for name in ("", READINESS, *SERVICES):
-            await self._health.set(name, serving if ready else not_serving)
+            await self._health.set(
+                name, serving if ready and not self._is_draining else not_serving
+            )
 
     async def drain(self) -> None:
-        """Say NOT_SERVING for good."""
-        await self._health.enter_graceful_shutdown()
+        """Say NOT_SERVING for good; the process is alive, so liveness says so to its end."""
+        self._is_draining = True
+        await self.set_ready(False)
 
     async def stop(self, grace_ms: int) -> None:
         """Take no new calls, and end when those in progress have ended or the time is over."""
         self._guard.drain()
+        self._health.close()
         await self._server.stop(grace_ms / 1_000)
 
 
