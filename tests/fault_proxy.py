@@ -21,7 +21,7 @@ import socket
 import struct
 from collections import Counter
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -73,8 +73,8 @@ class Side(asyncio.Protocol):
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no subclass.
+        self.transport = cast("asyncio.Transport", transport)
         self.link.proxy.opened(self)
         self.link.move()
 

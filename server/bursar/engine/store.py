@@ -231,6 +231,11 @@ class Store:
             raise _translate(error) from error
         except OSError as error:
             raise StoreUnavailable("Redis cannot be reached") from error
+        except RuntimeError as error:
+            # A transport of uvloop that was closed meanwhile says so where asyncio's is silent.
+            if "handler is closed" not in str(error):
+                raise
+            raise StoreUnavailable("Redis cannot be reached") from error
 
 
 def _translate(error: RedisError) -> BursarError:
