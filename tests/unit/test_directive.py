@@ -63,6 +63,10 @@ GRANTS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Directive]] = {
         [ladder("a", at(60, MINI, "from a")), ladder("b", at(80, MINI, "from b"))],
         {"b": (800, 0)},
         Directive(SwitchTo(M, MINI_TARGET, ("b",)), message="from b")),
+    "not the one that would just have fitted": (
+        [ladder("a", at(80, MINI, "from a")), ladder("b", at(80, MINI, "from b"))],
+        {"a": (700, 0), "b": (800, 0)},
+        Directive(SwitchTo(M, MINI_TARGET, ("b",)), message="from b")),
     "the first budget asks": (
         [ladder("a", at(80, MINI, "from a")), ladder("b", at(60, MINI, "from b"))],
         {"a": (800, 0)},
@@ -264,6 +268,12 @@ DENIALS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], tuple[str, ...], 
     "the next above is not reached": (
         [ladder("a", at(80, CACHED, "c"), at(100, queue("1m"), "q"))],
         {"a": (800, 0)},
+        ALL,
+        Directive(serve_cached=("a",), message="c"),
+    ),
+    "exactly at the next is not past it": (
+        [ladder("a", at(80, CACHED, "c"), at(100, queue("1m"), "q"))],
+        {"a": (900, 0)},
         ALL,
         Directive(serve_cached=("a",), message="c"),
     ),

@@ -313,16 +313,33 @@ def test_combinations_are_bounded_and_end_with_the_most_restrictive() -> None:
     assert len({(each.target, each.output_max, each.finishing) for each in found}) == len(found)
 
 
-def test_most_restrictive_offer_is_kept_where_it_comes_early() -> None:
-    """Goal: no offer is listed twice where the fullest one is found before the bound.
+def switch(origin: str, to: str) -> dict[str, Any]:
+    return {"switch_model": {"from": origin, "to": to}}
 
-    Method: two budgets switch to different models, and only the first of the two counts in the
-    end; caps make many more combinations.
+
+def test_most_restrictive_offer_is_kept_where_it_comes_early() -> None:
+    """Goal: where the fullest offer is among the first, the next mildest ones fill the bound.
+
+    Method: of two budgets that switch, the one with the lower threshold counts in the end, so that
+    20 offers end in the fourth; the first 16 of them are kept.
     """
-    caps = [at(61 + number, {"cap_output": 190 - number}) for number in range(8)]
-    exact = {"switch_model": {"from": "gpt-5", "to": "gpt-5-nano"}}
-    found = offers([at(50, MINI)], [at(60, exact)], caps)
+    chain = [at(20, switch("gpt-5", "n1"))]
+    chain += [at(20 + number, switch(f"n{number}", f"n{number + 1}")) for number in range(1, 8)]
+    found = offers([at(5, switch("gpt-5", "m0"))], [at(7, FINISH)], chain)
+    names = ["gpt-5", "m0", "gpt-5", "m0"]
+    names += [f"n{number}" for number in range(1, 7) for _ in range(2)]
     assert len(found) == OFFERS_MAX
-    results = {(each.target, each.output_max, each.finishing) for each in found}
-    assert len(results) == OFFERS_MAX
-    assert ("gpt-5-mini", 183) in {(each.target.model, each.output_max) for each in found}
+    assert [each.target.model for each in found] == names
+    assert [each.finishing for each in found] == [False, False, True, True, *[False, True] * 6]
+
+
+def test_fullest_offer_is_not_repeated_after_the_walk() -> None:
+    """Goal: each result is offered once, also where the walk is cut short. Method: 1,458 ways."""
+    same = [at(10, CAP), at(20, CAP)]
+    found = offers([at(5, MINI)], *[same] * 6)
+    assert [each[:2] for each in seen(found)] == [
+        ("gpt-5", 200),
+        ("gpt-5-mini", 200),
+        ("gpt-5", 100),
+        ("gpt-5-mini", 100),
+    ]

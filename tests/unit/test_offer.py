@@ -136,6 +136,8 @@ CAPS: dict[str, tuple[list[dict[str, Any]], dict[str, Any], object]] = {
     "less than the minimum": (
         [once("output_tokens", 100)], {"max_output_tokens": 200, "min_output_tokens": 101}, 100),
     "no output named": ([once("output_tokens", 100)], {}, (100, None, False)),
+    "one token is of use": (
+        [once("output_tokens", 1)], {"max_output_tokens": 5}, (1, None, True)),
     "no output at all": ([once("output_tokens", 0)], {"max_output_tokens": 1}, 0),
     "the tighter of two": (
         [once("output_tokens", 100), once("output_tokens", 80, "c2")],
