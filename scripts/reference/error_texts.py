@@ -79,7 +79,7 @@ ERROR_TEXTS = {
         "Retry at once on another server: connect with `dns:///` so that there is one.",
     ),
     "SERVER_OVERLOADED": ErrorText(
-        "1024 calls are in progress, and no more are taken",
+        "the server has 1024 calls in progress and takes no more",
         "Retry after RetryInfo's delay; add servers, or raise `BURSAR_CONCURRENT_RPCS_MAX`.",
     ),
     "DEADLINE_EXCEEDED": ErrorText(

@@ -83,7 +83,7 @@ async def test_every_call_says_that_redis_is_away(redis_url: str, fault: str) ->
     Method: break the way to Redis in the middle of a call of each kind, heal it, and call again:
     the first call after it must be answered.
     """
-    async with behind_a_proxy(redis_url, redis_timeout_ms=300) as (service, proxy):
+    async with behind_a_proxy(redis_url, redis_timeout_ms=600) as (service, proxy):
         if fault == "refuse":
             proxy.refuse()
         else:
@@ -158,7 +158,7 @@ async def test_a_lost_reply_is_found_again(redis_url: str, method: str, cut: boo
     Method: Redis runs the script and its reply is lost. The caller is told, and repeats: one
     script for each of its two calls and no more, so nothing was repeated behind its back.
     """
-    async with behind_a_proxy(redis_url, redis_timeout_ms=300) as (service, proxy):
+    async with behind_a_proxy(redis_url, redis_timeout_ms=600) as (service, proxy):
         before = await settled(service)
         held = (await service.authority.Reserve(reserve_request())).reservation_id
         calls: dict[str, tuple[Callable[..., object], Message, tuple[int, int]]] = {
@@ -197,7 +197,7 @@ async def test_a_stalled_pool_recovers(redis_url: str) -> None:
     Method: 60 calls on 4 connections while Redis is silent, then as many as it is back; each
     answer is that of its own request.
     """
-    async with behind_a_proxy(redis_url, redis_timeout_ms=200, redis_connections_max=4) as (
+    async with behind_a_proxy(redis_url, redis_timeout_ms=2_000, redis_connections_max=4) as (
         service,
         proxy,
     ):

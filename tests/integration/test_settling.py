@@ -343,3 +343,26 @@ async def test_t23_unknown_and_foreign_reservations_look_the_same(world: World) 
     assert len(texts) == 1
     assert await everything(world.redis, world.keys) == before
     assert len(await counters(world.redis, world.keys)) == 4
+
+
+async def test_t23_a_server_without_the_policy_knows_no_reservation(
+    world: World, redis_url: str, key_namespace: str
+) -> None:
+    """T23. Goal: a server that does not serve an org neither changes nor betrays its holds.
+
+    Method: another server on the same Redis, with another org's policy, is asked for a real hold.
+    """
+    hold = await granted(world.authority, ask("a", user="u", input_tokens=9))
+    other = "{org: umbrella, budgets: []}"
+    async with open_world(redis_url, key_namespace, other, shards=1) as elsewhere:
+        elsewhere.lossy = True  # The books are those of the other world.
+        before = await everything(world.redis, world.keys)
+        for operation in (
+            commit(hold, input_tokens=1),
+            release(hold),
+            extend(hold, ttl_ms=SECOND),
+            extend(hold, max_output_tokens=5),
+        ):
+            error = await refused(elsewhere.authority, operation)
+            assert isinstance(error, ReservationNotFound), operation
+        assert await everything(world.redis, world.keys) == before

@@ -289,6 +289,14 @@ def test_a_priced_fallback_helps_an_unpriced_model() -> None:
     assert refused.denial.kind is DenialKind.UNPRICED
 
 
+def test_a_fallback_that_no_budget_counts_is_flagged() -> None:
+    """Goal: unpriced as asked and unbudgeted as granted are two things. Method: a narrow budget."""
+    rules = policy(budget(ladder=[TO_SMALL], scope={"model": "nobody*"}, **USD), models=MODELS)
+    answer = decide(rules, request("nobody-knows", accepts=ALL, max_output_tokens=5))
+    assert answer.decision is Decision.GRANTED_DEGRADED
+    assert (answer.unbudgeted, answer.unpriced) == (True, False)
+
+
 @pytest.mark.parametrize("unbudgeted", ["allow", "deny"])
 @pytest.mark.parametrize("budgets", [[], [budget(mode="off")], [budget(scope={"team": "t"})]])
 def test_no_budget(unbudgeted: str, budgets: list[dict[str, Any]]) -> None:

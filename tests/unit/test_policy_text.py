@@ -195,6 +195,7 @@ def test_strange_keys_stay_readable() -> None:
         "\\ud800": "has no value; give one or leave the setting out",
         "(document)": "is no valid Unicode text",
     }
+    assert faults('org: acme\n"\\ud800": x') == {"(document)": "is no valid Unicode text"}
     twice = faults('"\\ud800": x\n"\\ud800": x')
     assert twice == {"line 2, column 1": "key '\\ud800' is given twice"}
 

@@ -50,6 +50,8 @@ async def extend(
         StoreUnavailable, StoreFull, ShardCold, ClockBehind: See `operations.Engine`.
     """
     name = parse_reservation_id(request.reservation_id)
+    if not policies.knows(name.org):
+        raise not_found(request.reservation_id)
     expiry = ExtendOperation(
         name.org,
         name.hold_id,

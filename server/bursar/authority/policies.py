@@ -40,6 +40,10 @@ class Policies:
             raise OrgAccessDenied(f"org {org!r} is not known here; give it a policy", org=org)
         return policy
 
+    def knows(self, org: OrgId) -> bool:
+        """Tell whether an org has a policy here."""
+        return org in self._current
+
     def version(self, org: OrgId, version: str) -> Policy | None:
         """Return a version of an org's policy, or None where it is no longer kept."""
         return self._versions.get((org, version))

@@ -106,11 +106,10 @@ def _operation(
     policies: Policies, request: CommitRequest | ReleaseRequest, now_ms: int
 ) -> SettleOperation:
     name = parse_reservation_id(request.reservation_id)
-    try:
-        policy = policies.of(name.org)
-    except BursarError:
+    if not policies.knows(name.org):
         # Whether an org exists is not for those to know who guess reservation ids.
-        raise not_found(request.reservation_id) from None
+        raise not_found(request.reservation_id)
+    policy = policies.of(name.org)
     if isinstance(request, ReleaseRequest):
         return SettleOperation(name.org, name.hold_id, SettleVerb.RELEASE, RELEASE_FINGERPRINT, {})
     target = policy.price_book.resolve(request.target)
