@@ -102,11 +102,12 @@ def _repeat(policies: Policies, request: ReserveRequest, hold: Hold) -> ReserveA
     org = request.subject.org
     version = decode_payload(org, hold.payload).policy_version
     policy = policies.version(org, version)
-    if policy is None:
-        answer = _from_hold(policies, request, hold, version)
-    else:
-        planned = plan(request, policy, hold.create_ms)
+    planned = plan(request, policy, hold.create_ms) if policy is not None else None
+    # A server of another release may have planned other offers from the same version.
+    if planned is not None and hold.offer <= len(planned.offers):
         answer = grant(planned, planned.offers[hold.offer - 1], hold.output_tokens, hold.values)
+    else:
+        answer = _from_hold(policies, request, hold, version)
     reservation_id = hold_name(org, request.request_id).reservation_id
     expire_ms = hold.create_ms + request.ttl_ms
     return replace(answer.held_as(reservation_id, expire_ms, request.ttl_ms), replayed=True)
@@ -115,7 +116,7 @@ def _repeat(policies: Policies, request: ReserveRequest, hold: Hold) -> ReserveA
 def _from_hold(
     policies: Policies, request: ReserveRequest, hold: Hold, version: str
 ) -> ReserveAnswer:
-    """Answer what the hold itself says: the version that granted it is not kept here any more.
+    """Answer what the hold itself says, where what granted it is not known here.
 
     What to call and how much of it is the same; the counters and who asked for a change are not
     known.
