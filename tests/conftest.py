@@ -1,4 +1,7 @@
-"""Fixtures for every tier: one Redis for the whole run, a namespace of its own for each test."""
+"""Fixtures for every tier: one Redis and one PostgreSQL for the whole run.
+
+Each test has a namespace of its own in the one and a database of its own in the other.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bursar.embedded.postgres_process import EmbeddedPostgres
 from bursar.embedded.redis_process import EmbeddedRedis
+from databases import drop_database, new_database, template
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,29 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def key_namespace() -> str:
     """A namespace that no other test uses, so that all can share one Redis."""
     return "t" + secrets.token_hex(4)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL: that of BURSAR_TEST_DATABASE_URL, else a private one for this run.
+
+    Its user may create databases; the database that it names stays empty.
+    """
+    given = os.environ.get("BURSAR_TEST_DATABASE_URL")
+    if given:
+        with template(given):
+            yield given
+        return
+    # Nothing of a test has to outlive a power failure.
+    settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
+    folder = tmp_path_factory.mktemp("postgres")
+    with EmbeddedPostgres(folder, settings=settings) as postgres, template(postgres.url):
+        yield postgres.url
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """The URL of a database that no other test uses, with the schema of this release."""
+    url = new_database(postgres_url)
+    yield url
+    drop_database(postgres_url, url)

@@ -29,6 +29,7 @@ milliseconds in fields that end in `_ms`, and times are ISO 8601.
 not start |
 | 2 | the command line or a setting is wrong |
 | 3 | `reserve` was denied |
+| 4 | `plan` found something to change |
 """
 
 

@@ -74,6 +74,19 @@ ERROR_TEXTS = {
         "this server's clock is behind what shard {b21} has seen; check its time source",
         "Retry; if it stays, look at the clock of the host of Redis, which all servers follow.",
     ),
+    "JOURNAL_FULL": ErrorText(
+        "more calls wait to be recorded than may: nothing new is granted until PostgreSQL has "
+        "caught up; settling goes on",
+        "Retry later. Operators: PostgreSQL is away or too slow; `bursar status` says since when.",
+    ),
+    "LEDGER_UNAVAILABLE": ErrorText(
+        "PostgreSQL cannot be reached or does not answer",
+        "Retry. Reserve, Commit and Release do not need it; what reads or changes the record does.",
+    ),
+    "NOT_DURABLE": ErrorText(
+        "carried out, but not recorded in time; the same request may be retried",
+        "Retry the same request: it is answered once it is as durable as the server's setting wants.",
+    ),
     "DRAINING": ErrorText(
         "the server is shutting down; call another one",
         "Retry at once on another server: connect with `dns:///` so that there is one.",
@@ -94,6 +107,14 @@ ERROR_TEXTS = {
         "the server failed; its log has the details under call id ...",
         "Look for that call id in the server's log and report it. The outcome of a writing call "
         "is unknown; the same request_id may be retried safely.",
+    ),
+    "POLICY_CONFLICT": ErrorText(
+        "the policy of acme was changed meanwhile; read it again",
+        "Look at what changed (`bursar policies acme`), and repeat the change on top of it.",
+    ),
+    "POLICY_NOT_FOUND": ErrorText(
+        "the policy of acme has no budget 'chatbot'",
+        "Check the spelling; `bursar policy acme` and `bursar freezes acme` list what there is.",
     ),
 }
 """By the reason's name without prefix, in the contract's order."""

@@ -75,6 +75,8 @@ def _default_text(schema: dict[str, Any], required: bool) -> str:
     if required:
         return "required"
     default = schema.get("default")
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     if default in (None, "", []):
         return "none"
     return f"`{default:_}`" if isinstance(default, int) else f"`{default}`"
@@ -111,6 +113,8 @@ def _plain_type_text(schema: dict[str, Any]) -> str:
             return f"list of {_plural(_type_text(schema['items']))}{most}"
         case "integer" | "number":
             return f"{schema['type']}, {schema['minimum']:_} to {schema['maximum']:_}"
+        case "boolean":
+            return "`true` or `false`"
         case "object":
             return f"map to {_type_text(schema['additionalProperties'])}"
         case _:

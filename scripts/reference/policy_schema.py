@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from bursar.domain import policy_document
+from bursar.domain import policy_values
 from bursar.domain.policy_document import PolicyDocument
 from reference.policy_texts import FIELDS, MODELS
 
@@ -23,7 +23,7 @@ MONEY_PATTERN = r"^(0|[1-9][0-9]{0,29})(\.[0-9]{1,30})?$"
 DURATION_PATTERN = r"^(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"
 IDENTIFIER_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 
-PARTITION_PATTERN = rf"^({'|'.join(policy_document.MATCHABLE)}|labels\.[a-z][a-z0-9_.-]{{0,62}})$"
+PARTITION_PATTERN = rf"^({'|'.join(policy_values.MATCHABLE)}|labels\.[a-z][a-z0-9_.-]{{0,62}})$"
 LABEL_KEY_PATTERN = r"^[a-z][a-z0-9_.-]{0,62}$"
 METER_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 ACTIONS = ("switch_model", "cap_output", "finish", "serve_cached", "queue", "deny", "notify")
@@ -32,6 +32,13 @@ ACTIONS = ("switch_model", "cap_output", "finish", "serve_cached", "queue", "den
 BESIDES: dict[str, dict[str, Any]] = {
     "LimitDocument": {"minProperties": 1, "maxProperties": 1},
     "OverdraftDocument": {"minProperties": 1, "maxProperties": 1},
+    "CarryMostDocument": {"minProperties": 1, "maxProperties": 1},
+    "CarryOverDocument": {
+        "anyOf": [
+            {"required": [name], "properties": {name: {"const": True}}}
+            for name in ("unused", "debt")
+        ]
+    },
     "RungDocument": {"anyOf": [{"required": [action]} for action in ACTIONS]},
     "BudgetDocument": {
         "anyOf": [
@@ -55,16 +62,16 @@ def _validator(annotated: Any) -> Any:  # noqa: ANN401 - an Annotated type is no
 
 # What a validator written in Python says, in the words of JSON Schema.
 AFTER = {
-    _validator(policy_document.Identifier): {"pattern": IDENTIFIER_PATTERN},
-    _validator(policy_document.Duration): {"pattern": DURATION_PATTERN},
-    _validator(policy_document.Text): {
+    _validator(policy_values.Identifier): {"pattern": IDENTIFIER_PATTERN},
+    _validator(policy_values.Duration): {"pattern": DURATION_PATTERN},
+    _validator(policy_values.Text): {
         "minLength": 1,
-        "maxLength": policy_document.TEXT_BYTES_MAX,
+        "maxLength": policy_values.TEXT_BYTES_MAX,
     },
-    _validator(policy_document.Message): {"maxLength": policy_document.MESSAGE_CHARS_MAX},
-    _validator(policy_document.LabelKey): {"pattern": LABEL_KEY_PATTERN},
+    _validator(policy_values.Message): {"maxLength": policy_values.MESSAGE_CHARS_MAX},
+    _validator(policy_values.LabelKey): {"pattern": LABEL_KEY_PATTERN},
 }
-TEXT_OR_LIST = _validator(policy_document.Patterns)
+TEXT_OR_LIST = _validator(policy_values.Patterns)
 
 
 class _PolicySchema(GenerateJsonSchema):

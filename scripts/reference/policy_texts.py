@@ -49,6 +49,16 @@ MODELS = {
         "own unit (the same key as in `limit`). Limit and overdraft together are at most "
         "2^53 - 1 units, $9,007,199.254740991 in money.",
     ),
+    "CarryOverDocument": (
+        "Carry over",
+        "What of a calendar window goes into the next one: what was left of the limit, what was "
+        "used past it, or both. It comes as a credit of the new window, seconds after it has "
+        "begun.",
+    ),
+    "CarryMostDocument": (
+        "Carry over at most",
+        "How much is carried: either `percent` of the limit, or an amount in the limit's own unit.",
+    ),
     "HeadroomDocument": (
         "Priority headroom",
         "Up to which percent of the limit requests of each priority may fill the budget.",
@@ -99,6 +109,12 @@ FIELDS = {
         "overdraft": "How far past the limit it may go.",
         "priority_headroom": "What less important requests leave for more important ones.",
         "on_expiry": "What becomes of a hold that nobody settles: given back, or booked as spent.",
+        "on_unavailable": "What becomes of a request while nothing can be decided because Redis is "
+        "away, full or has lost data: refused, or granted unchecked and flagged. It is granted "
+        "where every budget that could refuse it says `open`.",
+        "carry_over": "What of a window goes into the next one. Only of calendar windows.",
+        "backfill": "Whether a budget that begins to count in the middle of its window starts with "
+        "what the ledger knows to be used in it. Task windows start at 0.",
         "alerts": "Percent of the limit, committed, at which the server logs "
         "`budget_threshold_crossed`, once for each counter, window and threshold.",
         "default_output_tokens": "Output tokens of a request that names none; of several matching "
@@ -153,6 +169,15 @@ FIELDS = {
         "to_provider": "Its provider; without it, found by the model's name.",
     },
     "QueueDocument": {"max_wait": "The longest time that waiting makes sense."},
+    "CarryOverDocument": {
+        "unused": "Add what was left of limit and credit to the next window.",
+        "debt": "Take what was used past limit and credit off the next window.",
+        "max": "How much of either at the most. Without it: as much as the limit.",
+    },
+    "CarryMostDocument": {
+        "percent": "Percent of the limit, rounded down to the meter's unit.",
+        "usd": "Money in USD, for a money budget.",
+    },
     "OverdraftDocument": {
         "percent": "Percent of the limit, rounded down to the meter's unit.",
         "usd": "Money in USD, for a money budget.",

@@ -147,12 +147,13 @@ def running(*arguments: str | Path, folder: Path, **options: object) -> Iterator
 
 @contextmanager
 def serving(
-    policy: Path, folder: Path, *more: str | Path, **env: str
+    policy: Path | None, folder: Path, *more: str | Path, **env: str
 ) -> Iterator[tuple[Running, str]]:
     """Run `bursar serve` with its data in folder / "data": the process and its address."""
     with running(
         "serve",
-        *("--policy", policy, "--data-dir", folder / "data", "--listen", "127.0.0.1:0"),
+        *(("--policy", policy) if policy else ()),
+        *("--data-dir", folder / "data", "--listen", "127.0.0.1:0"),
         *more,
         folder=folder,
         env=environment(**env),

@@ -19,18 +19,22 @@ from pathlib import Path
 
 from markdown_pages import ROOT, Block, Page
 
+from bursar.embedded.postgres_process import EmbeddedPostgres
 from bursar.embedded.redis_process import EmbeddedRedis
 
 ADDRESS = "127.0.0.1:4500"
 SERVES = "bursar serves on "
 REDIS_URL = "redis://127.0.0.1:6379/0"
+DATABASE_URL = "postgresql://bursar:secret@127.0.0.1:5432/bursar"
 BASH = ("bash", "-euo", "pipefail", "-c")
 EXECUTABLE_KINDS = ("python", "shell")
 TIMEOUT_S = 60.0
 
 _NAMED_FILE = re.compile(r"# (?P<name>[a-z0-9-]+\.ya?ml)\n")
 _SERVE = re.compile(r"\bbursar serve\b")
-_NEEDS_SERVER = re.compile(rf"\bbursar (?!serve|check-policy)|\bgrpcurl\b|{re.escape(ADDRESS)}")
+_NEEDS_SERVER = re.compile(
+    rf"\bbursar (?!serve|check-policy|migrate)|\bgrpcurl\b|{re.escape(ADDRESS)}"
+)
 
 BURSAR = """\
 #!/bin/sh
@@ -56,6 +60,7 @@ class PageRunner:
         self._folder = folder
         self._server: subprocess.Popen[str] | None = None
         self._redis: EmbeddedRedis | None = None
+        self._postgres: EmbeddedPostgres | None = None
         self._address = ""
         self.executed: list[Block] = []
         self._make_checkout(real_grpcurl)
@@ -78,6 +83,8 @@ class PageRunner:
             self._stop_server()
             if self._redis is not None:
                 self._redis.stop()
+            if self._postgres is not None:
+                self._postgres.stop()
 
     @contextmanager
     def serving(self, policy: Path) -> Iterator[str]:
@@ -198,6 +205,11 @@ class PageRunner:
                 self._redis = EmbeddedRedis(self._folder / "redis")
                 self._redis.start()
             text = text.replace(REDIS_URL, self._redis.url)
+        if DATABASE_URL in text:
+            if self._postgres is None:
+                self._postgres = EmbeddedPostgres(self._folder / "postgres")
+                self._postgres.start()
+            text = text.replace(DATABASE_URL, f"'{self._postgres.url}'")
         return text.replace(ADDRESS, self._address or ADDRESS)
 
     def _environment(self) -> dict[str, str]:

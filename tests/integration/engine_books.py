@@ -1,15 +1,18 @@
 """The books: what the journal alone says that every counter and hold must be.
 
-This is an independent account. It reads nothing but journal entries, adds up in Python integers,
-and knows the scripts only by what their events promise:
+This is an independent account. It reads nothing but journal entries and adds up in Python integers.
+An event is {verb, key, packed hold after it, deltas, note}. What it added to each counter is
+computed here from the hold before it and the hold after it; the deltas, {held, committed, credit}
+by entry, must say the same:
 
-    reserve         key, hold
+    reserve         it holds what each entry of the hold says
     commit, commit_partial, release
-                    key, late, {amount, overage, committed, held, credit} by entry, note,
-                    fingerprint, number of the partial commit, entries that came with another target
-    extend          key, expiry, entries, TTL, output
-    expire          key, amounts that expiry charged by entry
-    record          key, hold, note
+                    it books the hold's {amount, overage, committed, held, credit} by entry, instead
+                    of what expiry booked; entries behind the known ones came with another target
+    extend          it holds so much more
+    expire          it ends what was held, and books what the hold says; or takes a credit back
+    record          it books what the hold says
+    adjust          it adds to the credit what the hold says; only the deltas say what it books
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis.asyncio as redis
-from engine_state import Entry, counters, expiries, holds, journal
+from engine_state import Entry, counters, expiries, holds, journal, packed_holds, unpack
 
 from bursar.engine.keys import KIND_ROLLING, KIND_TASK, Keys
 from bursar.engine.operations import HoldState
 
 SETTLED_WIDTH = 5
+
+Triple = tuple[int, int, int]
+"""What an event adds to what a counter has held and committed, and to its credit."""
 
 
 @dataclass
@@ -49,6 +55,8 @@ class BookHold:
     entries: list[BookEntry]
     fingerprint: bytes = b""
     parts: int = 0
+    credits: list[int] = field(default_factory=list)
+    packed: bytes = b""
 
 
 @dataclass
@@ -57,12 +65,14 @@ class Books:
 
     Attributes:
         held: By counter.
+        credit: By counter.
         committed: By counter, then by the slot that it was reserved in.
         holds: By key.
         events: How often each kind of event came for each hold.
     """
 
     held: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    credit: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     committed: dict[str, dict[int, int]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(int))
     )
@@ -71,79 +81,111 @@ class Books:
 
     def add(self, entry: Entry) -> None:
         """Take one entry of the journal."""
-        for verb, key, *rest in entry.events:
+        for verb, key, packed, deltas, _ in entry.events:
             kind, name = verb.decode(), key.decode()
             self.events[kind, name] += 1
+            after, told = unpack(packed), _triples(deltas)
             match kind:
                 case "reserve":
-                    self._reserve(name, rest[0])
+                    added = self._reserve(name, after)
                 case "record":
-                    self._record(name, rest[0])
+                    added = self._record(name, after)
                 case "extend":
-                    self._extend(name, *rest)
+                    added = self._extend(name, after)
                 case "expire":
-                    self._expire(name, list(rest[0]))
+                    added = self._expire(name, after)
+                case "adjust":
+                    added = self._adjust(name, after, [committed for _, committed, _ in told])
+                case "commit" | "commit_partial" | "release":
+                    added = self._settle(kind, name, entry.time_ms, after)
                 case _:
-                    self._settle(kind, name, entry.time_ms, *rest)
+                    raise AssertionError(f"an unknown event {kind}")
+            assert told == added, f"{kind} of {name} says it adds {told}"
+            self.holds[name].packed = packed
+            for each, (held, committed, credit) in zip(
+                self.holds[name].entries, added, strict=True
+            ):
+                self.held[each.counter] += held
+                self.committed[each.counter][each.slot] += committed
+                self.credit[each.counter] += credit
 
-    def _reserve(self, name: str, hold: list[Any]) -> None:
+    def _reserve(self, name: str, hold: list[Any]) -> list[Triple]:
         assert name not in self.holds, f"{name} is reserved twice"
         entries = [_book_entry(each) for each in hold[9]]
-        for entry in entries:
-            self.held[entry.counter] += entry.held
         self.holds[name] = BookHold("open", hold[2], hold[3], hold[18], entries)
+        return [(entry.held, 0, 0) for entry in entries]
 
-    def _record(self, name: str, hold: list[Any]) -> None:
+    def _record(self, name: str, hold: list[Any]) -> list[Triple]:
         assert name not in self.holds, f"{name} is recorded over something"
-        entries, settled = [_book_entry(each) for each in hold[9]], hold[13]
-        for position, entry in enumerate(entries):
-            self.committed[entry.counter][entry.slot] += settled[SETTLED_WIDTH * position]
+        entries = [_book_entry(each) for each in hold[9]]
         self.holds[name] = BookHold("recorded", 0, 0, 0, entries)
+        return [(0, amount, 0) for amount in hold[13][::SETTLED_WIDTH]]
 
-    def _extend(
-        self, name: str, expire_ms: int, entries: list[Any], ttl_ms: int, output_tokens: int
-    ) -> None:
+    def _adjust(self, name: str, hold: list[Any], committed: list[int]) -> list[Triple]:
+        assert name not in self.holds, f"{name} is adjusted twice"
+        entries = [_book_entry(each) for each in hold[9]]
+        credits = [each[9] for each in hold[9]]
+        state = "credit" if hold[2] else "adjusted"
+        self.holds[name] = BookHold(state, hold[2], 0, 0, entries, credits=credits)
+        return [(0, *pair) for pair in zip(committed, credits, strict=True)]
+
+    def _extend(self, name: str, after: list[Any]) -> list[Triple]:
         hold = self.holds[name]
         assert hold.state == "open", f"{name} is extended but {hold.state}"
-        for entry, changed in zip(hold.entries, map(_book_entry, entries), strict=True):
+        added = []
+        for entry, changed in zip(hold.entries, map(_book_entry, after[9]), strict=True):
             assert (entry.counter, entry.slot) == (changed.counter, changed.slot)
-            self.held[entry.counter] += changed.held - entry.held
+            added.append((changed.held - entry.held, 0, 0))
             entry.held = changed.held
-        hold.expire_ms, hold.ttl_ms, hold.output_tokens = expire_ms, ttl_ms, output_tokens
+        hold.expire_ms, hold.ttl_ms, hold.output_tokens = after[2], after[3], after[18]
+        return added
 
-    def _expire(self, name: str, charged: list[int]) -> None:
+    def _expire(self, name: str, after: list[Any]) -> list[Triple]:
         hold = self.holds[name]
+        if hold.state == "credit":
+            hold.state = "adjusted"
+            return [(0, 0, -credit) for credit in hold.credits]
         assert hold.state == "open", f"{name} expires but is {hold.state}"
         hold.state = "expired"
-        for entry, amount in zip(hold.entries, charged, strict=True):
-            self.held[entry.counter] -= entry.held
-            self.committed[entry.counter][entry.slot] += amount
-            entry.held, entry.booked = 0, amount
+        added = []
+        for entry, changed in zip(hold.entries, after[9], strict=True):
+            added.append((-entry.held, changed[10], 0))
+            entry.held, entry.booked = 0, changed[10]
+        return added
 
-    def _settle(self, kind: str, name: str, time_ms: int, *rest: object) -> None:
-        _, settled, _, fingerprint, sequence, added = rest
-        hold = self.holds[name]
+    def _settle(self, kind: str, name: str, time_ms: int, after: list[Any]) -> list[Triple]:
+        hold, settled = self.holds[name], after[13]
         assert hold.state in ("open", "expired"), f"{name} is settled but {hold.state}"
-        hold.entries += [_book_entry(each) for each in added]
+        for each in after[9][len(hold.entries) :]:
+            entry = _book_entry(each)
+            entry.held = 0
+            hold.entries.append(entry)
         assert len(settled) == SETTLED_WIDTH * len(hold.entries)
         partial = kind == "commit_partial"
+        added = []
         for position, entry in enumerate(hold.entries):
             amount = settled[SETTLED_WIDTH * position]
             returned = min(entry.held, amount) if partial else entry.held
-            self.held[entry.counter] -= returned
-            self.committed[entry.counter][entry.slot] += amount - entry.booked
+            added.append((-returned, amount - entry.booked, 0))
             entry.held, entry.booked = entry.held - returned, 0
-        hold.fingerprint = fingerprint
+        hold.fingerprint = after[11]
         if partial:
-            assert sequence == hold.parts + 1
-            hold.parts, hold.expire_ms = sequence, time_ms + hold.ttl_ms
+            assert after[15] == hold.parts + 1
+            hold.parts, hold.expire_ms = after[15], time_ms + hold.ttl_ms
         else:
             unused = kind == "release" and hold.parts == 0
             hold.state = "released" if unused else "committed"
+        return added
 
 
 def _book_entry(fields: list[Any]) -> BookEntry:
     return BookEntry(fields[0].decode(), fields[1], fields[5], fields[8])
+
+
+def _triples(flat: list[int]) -> list[Triple]:
+    numbers = list(flat)
+    assert len(numbers) % 3 == 0
+    return list(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
 
 
 async def read_books(store: redis.Redis, keys: Keys) -> Books:
@@ -160,6 +202,7 @@ async def read_books(store: redis.Redis, keys: Keys) -> Books:
             last = entry.sequence
             books.add(entry)
         assert last <= int(meta.get(b"seq", 0))
+        assert not entries or last == int(meta[b"last"])
     return books
 
 
@@ -175,6 +218,7 @@ async def assert_books_balance(store: redis.Redis, keys: Keys) -> Books:
         counter = found[name]
         assert counter["h"] == books.held.get(name, 0), f"held of {name}"
         assert counter["h"] >= 0, f"held of {name}"
+        assert counter.get("k", 0) == books.credit.get(name, 0), f"credit of {name}"
         assert counter.get("c", 0) == _committed(counter, _kind(books, name), told), name
         buckets = {int(at[1:]): amount for at, amount in counter.items() if at[0] == "b" and amount}
         oldest = counter.get("o", 0)
@@ -206,20 +250,25 @@ def _committed(counter: dict[str, int], kind: int, told: dict[int, int]) -> int:
 
 async def _assert_holds_balance(books: Books, store: redis.Redis, keys: Keys) -> None:
     found, due = await holds(store, keys), await expiries(store, keys)
+    packed = await packed_holds(store, keys)
     for name, told in books.holds.items():
         hold = found.get(name)
         if hold is None:
-            assert told.state != "open", f"{name} is missing"
+            assert told.state not in ("open", "credit"), f"{name} is missing"
             continue
         state = HoldState[told.state.upper()]
+        assert packed[name] == told.packed, f"{name} is not what its last event says"
         assert hold.state is state, f"{name} is {hold.state!r}, not {state!r}"
         assert [entry.held for entry in hold.entries] == [entry.held for entry in told.entries]
         if state is HoldState.OPEN:
             assert (hold.expire_ms, hold.ttl_ms) == (told.expire_ms, told.ttl_ms), name
             assert hold.output_tokens_now == told.output_tokens, name
             assert due[name] == hold.expire_ms, name
-        if state is not HoldState.RECORDED:
+        if state is HoldState.CREDIT:
+            assert due[name] == hold.expire_ms == told.expire_ms, name
+        if state in (HoldState.COMMITTED, HoldState.RELEASED, HoldState.EXPIRED, HoldState.OPEN):
             assert hold.settle_fingerprint == told.fingerprint, name
             assert hold.sequence == told.parts, name
-    assert due.keys() == {name for name, hold in books.holds.items() if hold.state == "open"}
+    waiting = ("open", "credit")
+    assert due.keys() == {name for name, hold in books.holds.items() if hold.state in waiting}
     assert found.keys() <= books.holds.keys()

@@ -44,18 +44,20 @@ async def counters(store: redis.Redis, keys: Keys) -> dict[str, dict[str, int]]:
     return found
 
 
-async def holds(store: redis.Redis, keys: Keys) -> dict[str, Hold]:
-    """Return every hold and tombstone by its key."""
+async def packed_holds(store: redis.Redis, keys: Keys) -> dict[str, bytes]:
+    """Return every hold and tombstone by its key, as it is kept."""
     wanted = await names(store, keys, "h")
     pipeline = store.pipeline(transaction=False)
     for name in wanted:
         pipeline.get(name)
     found = await pipeline.execute()
-    return {
-        name: decode_hold(unpack(data))
-        for name, data in zip(wanted, found, strict=True)
-        if data is not None
-    }
+    return {name: data for name, data in zip(wanted, found, strict=True) if data is not None}
+
+
+async def holds(store: redis.Redis, keys: Keys) -> dict[str, Hold]:
+    """Return every hold and tombstone by its key."""
+    packed = await packed_holds(store, keys)
+    return {name: decode_hold(unpack(data)) for name, data in packed.items()}
 
 
 async def expiries(store: redis.Redis, keys: Keys) -> dict[str, int]:

@@ -18,13 +18,15 @@ from typing import Any, Protocol
 import redis.asyncio as redis
 import yaml
 from engine_books import assert_books_balance
+from shards import open_shards
 
 from bursar.authority.authority import Authority
 from bursar.authority.policies import Policies
 from bursar.domain.policy import Policy, compile_policy
 from bursar.domain.policy_text import parse_policy
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
 
 NOON_MS = 1_773_144_000_000
@@ -113,8 +115,8 @@ class World:
         """
         store = Store(url or self.redis_url, timeout_ms=timeout_ms)
         self._open.push_async_callback(store.close)
-        engine = RedisEngine(store, self.keys, self._limits)
-        await engine.open(epoch)
+        engine = RedisEngine(Shards(store, self.keys, self._limits))
+        await open_shards(store, self.keys, engine, epoch)
         policies = Policies([compiled(each) for each in self._documents])
         server = Server(store, engine, policies, Authority(engine, policies, clock or self.clock))
         self.servers.append(server)

@@ -19,7 +19,8 @@ from bursar.domain.policy_text import parse_policy
 from bursar.domain.request import ReserveRequest
 from bursar.domain.subject import OrgId, Subject, Target
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
 
 TRUE_MS = 1_773_144_000_000
@@ -38,7 +39,7 @@ class Server:
 
     def __init__(self, store: Store, key_namespace: str, reference_ms: int) -> None:
         self.reference_ms = reference_ms
-        self.engine = RedisEngine(store, Keys(key_namespace, 1), EngineLimits())
+        self.engine = RedisEngine(Shards(store, Keys(key_namespace, 1), EngineLimits()))
         self.clock = CorrectedClock(lambda: 0, lambda: 0)
         self.clock.correct(reference_ms, 0)
         policies = Policies([compile_policy(parse_policy(POLICY, "test"))])

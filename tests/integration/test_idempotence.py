@@ -37,7 +37,7 @@ from bursar.domain.errors import RequestIdReused, StoreUnavailable
 from bursar.domain.request import ReserveRequest
 from bursar.domain.subject import Target
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits
+from bursar.engine.shards import EngineLimits
 from bursar.engine.scripts import VERBS, load_script
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import types_pb2 as types

@@ -30,7 +30,7 @@ from engine_world import MINUTE, NOON_MS, SECOND, HandClock, World, open_world
 from bursar.domain.answer import Decision, ReserveAnswer
 from bursar.domain.errors import BursarError, InternalError
 from bursar.domain.request import Operation, Outcome, ReserveRequest
-from bursar.engine.redis_engine import EngineLimits
+from bursar.engine.shards import EngineLimits
 
 POLICY = f"""
 org: acme

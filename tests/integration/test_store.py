@@ -20,7 +20,8 @@ from engine_world import SECOND, World, open_world
 from bursar.domain.answer import ReserveAnswer, SettleAnswer
 from bursar.domain.errors import BursarError, InternalError, ShardCold
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import ServerFacts, Store
 
 POLICY = f"""
@@ -90,7 +91,7 @@ async def test_facts_of_real_servers(redis_url: str, tmp_path: Path) -> None:
 
 async def opened(url: str, keys: Keys, epoch: str) -> tuple[Store, RedisEngine]:
     store = Store(url)
-    engine = RedisEngine(store, keys, EngineLimits())
+    engine = RedisEngine(Shards(store, keys, EngineLimits()))
     try:
         await engine.open(epoch)
     except BursarError:
@@ -223,7 +224,7 @@ async def test_a_cold_shard_decides_nothing(world: World, loss: str) -> None:
         world.clock.at_ms += SECOND
         with pytest.raises(ShardCold):
             await world.authority.sweep(10)
-    assert world.engine.all_cold
+    assert world.engine.shards.all_cold
     assert await everything(world.redis, world.keys) == before
 
 
@@ -239,11 +240,11 @@ async def test_a_restored_shard_is_warm_again(world: World) -> None:
     meta = world.keys.meta(0)
     await world.redis.hincrby(meta, "seq", -2)
     assert isinstance(await refused(world.authority, ask("b")), ShardCold)
-    assert world.engine.all_cold
+    assert world.engine.shards.all_cold
     assert await used(world.servers[1].authority, "day") == (0, 40)
     await world.redis.hincrby(meta, "seq", 2)
     await granted(world.authority, ask("c", input_tokens=9))
-    assert not world.engine.all_cold
+    assert not world.engine.shards.all_cold
 
 
 async def test_a_cold_shard_keeps_nothing_from_the_others(
@@ -276,6 +277,6 @@ async def test_a_cold_shard_keeps_nothing_from_the_others(
         for org in orgs:
             if org not in cold:
                 assert await used(world.authority, "day", org=org) == (18, 10)
-        assert not world.engine.all_cold
+        assert not world.engine.shards.all_cold
         answers = await world.authority.batch([ask("d", org=org) for org in cold])
         assert all(isinstance(each, ShardCold) for each in answers)

@@ -29,7 +29,7 @@ from bursar.authority import clock
 from bursar.authority.authority import Authority
 from bursar.authority.clock import STEP_MS_MAX, CorrectedClock
 from bursar.domain.errors import ClockBehind
-from bursar.engine.redis_engine import EngineLimits
+from bursar.engine.shards import EngineLimits
 
 POLICY = f"""
 org: acme

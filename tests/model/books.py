@@ -99,14 +99,15 @@ class Books:
             return max(now_ms // self.rules.bucket_ms(key.budget), self.oldest_bucket(key, now_ms))
         return self.task_began_ms(key, now_ms) if kind == "task" else 0
 
-    def touch(self, key: Key, now_ms: int) -> None:
-        """Note that a counter is used now."""
+    def touch(self, key: Key, now_ms: int, *, begins: bool) -> None:
+        """Note that a counter is used now; what only settles never begins a task anew."""
         counter = self.counters.setdefault(key, Counter())
         kind = self.rules.window_kind(key.budget)
         if kind == "rolling":
             counter.oldest_bucket = self.oldest_bucket(key, now_ms)
         if kind == "task":
-            counter.task_began_ms = self.task_began_ms(key, now_ms)
+            if begins or counter.task_began_ms is None:
+                counter.task_began_ms = self.task_began_ms(key, now_ms)
             counter.task_used_ms = now_ms
 
     def status(self, use: Use, amount: int, now_ms: int) -> dict[str, Any]:

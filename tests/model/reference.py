@@ -100,7 +100,7 @@ class Reference:
                 hold.entries.append(Entry(use, self.books.slot(use.key, now_ms), amount))
         if booking:
             for entry in hold.entries:
-                self.books.touch(entry.use.key, now_ms)
+                self.books.touch(entry.use.key, now_ms, begins=True)
             self.books.holds[request["id"]] = hold
         directive = grant_directive(self.books, request, offer, output)
         hold.answer = {
@@ -204,10 +204,9 @@ class Reference:
             if (entry.added or entry.use.key in granted) and entry.use.key not in used
         }
 
-    def book(self, entry: Entry, amount: int, now_ms: int) -> None:
+    def book(self, entry: Entry, amount: int, now_ms: int, *, begins: bool = False) -> None:
         key = entry.use.key
-        # A task that nobody used for long begins anew before anything else happens to it.
-        self.books.touch(key, now_ms)
+        self.books.touch(key, now_ms, begins=begins)
         self.books.counters[key].booked.append((entry.slot, amount))
 
     def release(self, release: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -248,7 +247,7 @@ class Reference:
             hold.entries.append(
                 Entry(Use(budget, key, 0, 0, math.inf), self.books.slot(key, now_ms), 0)
             )
-            self.book(hold.entries[-1], amount, now_ms)
+            self.book(hold.entries[-1], amount, now_ms, begins=True)
             booked.append(amount)
             charges[self.rules.meter(budget)] = {"amount": amount, "overage": 0}
         self.books.holds[record["id"]] = hold
@@ -306,7 +305,7 @@ class Reference:
                 hold.ttl_ms = duration_ms(extend["ttl"])
                 hold.expire_ms = now_ms + hold.ttl_ms
             for entry in hold.entries:
-                self.books.touch(entry.use.key, now_ms)
+                self.books.touch(entry.use.key, now_ms, begins=False)
         return answer | {"max_output_tokens": hold.output_tokens, "expire_ms": hold.expire_ms}
 
     def deny_growth(

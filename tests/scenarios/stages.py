@@ -19,7 +19,8 @@ from bursar.domain.errors import BursarError, FieldInvalid
 from bursar.domain.policy import compile_policy
 from bursar.domain.policy_text import parse_policy
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import budget_authority_service_pb2_grpc as pb_grpc
@@ -42,6 +43,7 @@ from bursar.service.settings import Settings
 from model.reference import Reference
 from scenarios.answers import describe
 from scenarios.requests import message
+from shards import open_shards
 
 UNKNOWN_HOLD = "a" * 24
 SWEEP_BATCH = 100
@@ -166,8 +168,9 @@ class ContractStage:
     async def _server(self, name: str) -> tuple[Store, Policies, Authority, Transport]:
         if name not in self._servers:
             store = Store(self._redis_url, timeout_ms=10_000)
-            engine = RedisEngine(store, Keys(self._key_namespace, 2), EngineLimits())
-            await engine.open("first")
+            keys = Keys(self._key_namespace, 2)
+            engine = RedisEngine(Shards(store, keys, EngineLimits()))
+            await open_shards(store, keys, engine, "first")
             policies = Policies([self._policy])
             authority = Authority(engine, policies, self._clock)
             transport = self._connect(authority)

@@ -103,6 +103,7 @@ RESERVE = ReserveAnswer(
     denial=DENIAL,
     unbudgeted=True,
     unpriced=True,
+    not_enforced="STORE_FULL",
 )
 SETTLE = SettleAnswer(
     "acme.x",
@@ -182,6 +183,7 @@ def test_a_decision_in_full() -> None:
     assert message.expire_time.ToMilliseconds() == END_MS
     assert message.ttl.ToMilliseconds() == 60_001
     assert (message.unbudgeted, message.unpriced, message.policy_version) == (True, True, "v1")
+    assert message.not_enforced
     directive = message.directive
     switch = directive.switch_model
     assert getattr(switch, "from").model == "gpt-5"

@@ -146,7 +146,9 @@ def test_the_style_of_messages(file: Path, call: ast.Call) -> None:
     parts = message.values if isinstance(message, ast.JoinedStr) else [message]
     first, last = parts[0], parts[-1]
     if isinstance(first, ast.Constant) and isinstance(first.value, str):
-        assert first.value[0].islower() or first.value.startswith("Redis"), ast.unparse(call)
+        assert first.value[0].islower() or first.value.startswith(("Redis", "PostgreSQL")), (
+            ast.unparse(call)
+        )
     if isinstance(last, ast.Constant) and isinstance(last.value, str):
         assert not last.value.endswith((".", "!", "\n", " ")), ast.unparse(call)
 

@@ -12,7 +12,7 @@ import pytest
 from domain_builders import ALL, NOW, budget, decide, policy, request, status
 
 from bursar.domain.directive import fill_message, format_amount
-from bursar.domain.policy_document import PLACEHOLDERS
+from bursar.domain.policy_values import PLACEHOLDERS
 
 ASKED = {"input_tokens": 10, "max_output_tokens": 90}
 

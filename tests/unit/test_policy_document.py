@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from domain_builders import budget, document, faults_of, policy, without
 
-from bursar.domain.policy_document import PLACEHOLDERS, BudgetDocument
+from bursar.domain.policy_document import BudgetDocument
+from bursar.domain.policy_values import PLACEHOLDERS
 
 AMOUNT_MAX = 2**53 - 1
 USD_MAX = "9007199.254740991"
@@ -72,6 +73,9 @@ def full() -> dict[str, Any]:
                 "overdraft": {"percent": 10},
                 "priority_headroom": {"low": 70, "normal": 95, "high": 100},
                 "on_expiry": "charge",
+                "on_unavailable": "open",
+                "carry_over": {"unused": True, "debt": True, "max": {"percent": 20}},
+                "backfill": False,
                 "alerts": [50],
                 "default_output_tokens": 7,
                 "ladder": [
@@ -131,6 +135,7 @@ NUMBERS: dict[str, tuple[Path, int, int]] = {
         (("models", 0, "default_output_tokens"), 1, 10**9),
         ((*B, "anchor_day"), 1, 31),
         ((*B, "overdraft", "percent"), 0, 1_000),
+        ((*B, "carry_over", "max", "percent"), 0, 1_000),
         ((*B, "priority_headroom", "low"), 0, 100),
         ((*B, "priority_headroom", "normal"), 0, 100),
         ((*B, "priority_headroom", "high"), 0, 100),
@@ -178,6 +183,7 @@ def test_bounds_of_money(path: Path, step: str, most: str, decimals: int) -> Non
     Method: n-1, n, n+1, and every other way to write a number.
     """
     content = put(full(), (*B, "overdraft", "percent"), 0)
+    content = put(content, (*B, "carry_over", "max", "percent"), 0)
     for good in (
         0,
         "0",
@@ -329,6 +335,16 @@ def test_bounds_of_labels_and_descriptions() -> None:
         accepted(put(full(), path, "d" * 1_000))
         assert text(path) in faults_of(put(full(), path, "d" * 1_001))
         assert "Unicode" in faults_of(put(full(), path, "\ud800"))[text(path)]
+
+
+@pytest.mark.parametrize("name", ["backfill", "unused", "debt"])
+def test_flags_are_true_or_false(name: str) -> None:
+    """Goal: nothing that merely looks like true is. Method: what other systems take for it."""
+    path = (*B, name) if name == "backfill" else (*B, "carry_over", name)
+    for good in (True, False):
+        accepted(put(full(), path, good))
+    for bad in ("true", "yes", "on", 1, 0, "", []):
+        assert "must be true or false" in faults_of(put(full(), path, bad))[text(path)], bad
 
 
 MESSAGES = {

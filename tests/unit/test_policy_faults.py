@@ -47,7 +47,8 @@ def test_unknown_settings_everywhere() -> None:
     """Goal: a misspelt setting is named at every place. Method: one more key in each mapping."""
     places = [path for path, _ in every_mapping(full())]
     # Labels and custom meters are named by the policy itself.
-    places = [path for path in places if not path.endswith((".labels", ".limit", ".overdraft"))]
+    named = (".labels", ".limit", ".overdraft", ".carry_over.max")
+    places = [path for path in places if not path.endswith(named)]
     assert len(places) > 20
     for place in places:
         changed = full()

@@ -219,3 +219,33 @@ def test_ten_thousand_budgets() -> None:
         f"budgets[{index}].limit" for index in range(9_000, 9_050)
     ]
     assert len(found) == 9_050 + 50
+
+
+OPEN = {"on_unavailable": "open"}
+UNAVAILABLE: dict[str, tuple[list[dict[str, Any]], dict[str, str]]] = {
+    "open": ([budget(**OPEN)], {}),
+    "closed for all": ([budget("org"), budget(**OPEN)], {"budgets[1]": "org applies to every"}),
+    "closed for some": ([budget("org", scope={"team": "a"}), budget(**OPEN)], {}),
+    "closed for each": ([budget("org", per="user"), budget(**OPEN)], {}),
+    "a cap for all": ([budget("cap", window="request"), budget(**OPEN)], {}),
+    "silent for all": ([budget("org", mode="observe"), budget(**OPEN)], {}),
+    "silent and open": ([budget(mode="warn", **OPEN)], {"budgets[0]": "only a budget in mode"}),
+}
+
+
+@pytest.mark.parametrize(("budgets", "expected"), UNAVAILABLE.values(), ids=UNAVAILABLE)
+def test_open_budgets_that_change_nothing(
+    budgets: list[dict[str, Any]], expected: dict[str, str]
+) -> None:
+    """Goal: who opens a budget learns of another one that never is. Method: rows."""
+    found = warnings(*budgets)
+    assert set(found) == {f"{path}.on_unavailable" for path in expected}
+    for path, text in expected.items():
+        assert text in found[f"{path}.on_unavailable"]
+
+
+def test_carrying_into_a_minute() -> None:
+    """Goal: what comes too late to be of use is told. Method: a minute, and an hour."""
+    carry = {"unused": True}
+    assert set(warnings(budget(window="minute", carry_over=carry))) == {"budgets[0].carry_over"}
+    assert warnings(budget(window="hour", carry_over=carry)) == {}

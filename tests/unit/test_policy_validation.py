@@ -62,6 +62,58 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         ),
         dict.fromkeys(("ladder", "alerts", "overdraft", "priority_headroom"), "no percentages"),
     ),
+    "carrying from a rolling window": (
+        budget(**ROLLING, carry_over={"unused": True}),
+        {"carry_over": "only calendar windows"},
+    ),
+    "carrying from a fixed window": (
+        budget(
+            window={"from": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"},
+            carry_over={"debt": True},
+        ),
+        {"carry_over": "only calendar windows"},
+    ),
+    "carrying from a task": (
+        budget(window="task", per="task", carry_over={"debt": True}),
+        {"carry_over": "only calendar windows"},
+    ),
+    "carrying nothing": (
+        budget(carry_over={"max": {"percent": 5}}),
+        {"carry_over": "carries nothing; say unused: true"},
+    ),
+    "carrying in another unit": (
+        budget(carry_over={"unused": True, "max": {"usd": 1}}),
+        {"carry_over.max": "percent or tokens, is usd"},
+    ),
+    "carrying in two units": (
+        budget(carry_over={"unused": True, "max": {"percent": 1, "tokens": 1}}),
+        {"carry_over.max": "either percent or an amount"},
+    ),
+    "carrying more than can be counted": (
+        budget(limit={"tokens": AMOUNT_MAX}, carry_over={"unused": True, "max": {"tokens": 1}}),
+        {"carry_over.max": "limit and carry_over.max are 9007199254740992 together"},
+    ),
+    "carrying of unlimited": (
+        budget(limit={"tokens": "unlimited"}, carry_over={"unused": True}),
+        {"carry_over": "nothing unused and no debt"},
+    ),
+    "a cap that is open": (
+        budget(window="request", on_unavailable="open"),
+        {"on_unavailable": "always enforced"},
+    ),
+    "unlimited and open": (
+        budget(limit={"tokens": "unlimited"}, on_unavailable="open"),
+        {"on_unavailable": "refuses nothing"},
+    ),
+    "backfill of a request": (budget(window="request", backfill=True), {"backfill": "only cal"}),
+    "backfill of a task": (
+        budget(window="task", per="task", backfill=True),
+        {"backfill": "only calendar, rolling and fixed"},
+    ),
+    "backfill of concurrency": (
+        without(budget(**CONCURRENCY, backfill=True), "window"),
+        {"backfill": "only calendar, rolling and fixed"},
+    ),
     "unknown attribute": (budget(per=["user", "org"]), {"per[1]": "'org' is not one of team"}),
     "unknown attribute alone": (budget(per="labels"), {"per": "'labels' is not one of"}),
     "no label's key": (budget(per=["labels.Tier"]), {"per[0]": "'labels.Tier' is not one of"}),
@@ -114,6 +166,12 @@ AGREEING = {
     "overdraft of a request": budget(window="request", overdraft={"tokens": 5}),
     "overdraft of 0": budget(overdraft={"percent": 0}),
     "expiry said": budget(window="request", on_expiry="release"),
+    "carrying from a minute": budget(window="minute", carry_over={"unused": True}),
+    "carrying as much again": budget(carry_over={"debt": True, "max": {"percent": 100}}),
+    "no backfill of a task": budget(window="task", per="task", backfill=False),
+    "backfill said": budget(window={"rolling": "1h"}, backfill=True),
+    "closed and unlimited": budget(limit={"tokens": "unlimited"}, on_unavailable="closed"),
+    "concurrency that is open": without(budget(**CONCURRENCY, on_unavailable="open"), "window"),
     "two rungs at once": budget(ladder=[DENY, DENY]),
     "an action that notifies too": budget(ladder=[DENY | {"notify": True, "message": "m"}]),
 }

@@ -63,6 +63,11 @@ MATTERS: dict[str, object] = {
     "budgets.0.overdraft.percent": 11,
     "budgets.0.priority_headroom.low": 71,
     "budgets.0.on_expiry": "release",
+    "budgets.0.on_unavailable": "closed",
+    "budgets.0.carry_over.unused": False,
+    "budgets.0.carry_over.debt": False,
+    "budgets.0.carry_over.max.percent": 21,
+    "budgets.0.backfill": True,
     "budgets.0.alerts": [51],
     "budgets.0.default_output_tokens": 8,
     "budgets.0.ladder.0.at": 51,
@@ -82,7 +87,9 @@ def test_what_matters(path: str, value: object) -> None:
     """Goal: no change that decides goes unnoticed. Method: one change at a time."""
     content = changed(path, value)
     if path == "budgets.0.limit":
-        for name in ("ladder", "overdraft", "alerts", "priority_headroom"):
+        for name in (
+            "ladder", "overdraft", "alerts", "priority_headroom", "carry_over", "on_unavailable"
+        ):  # fmt: skip
             del content["budgets"][0][name]
     assert version(content) != FULL
 
@@ -96,6 +103,9 @@ SAME: dict[str, object] = {
     "budgets.0.per": "user",
     "budgets.0.alerts": [50, 50],
     "budgets.0.overdraft.percent": 10,
+    "budgets.0.carry_over.max": {"usd": "2"},
+    "budgets.1.on_unavailable": "closed",
+    "budgets.1.backfill": True,
     "budgets.1.timezone": "UTC",
     "budgets.2.window.rolling": "1d",
     "budgets.2.mode": "enforce",

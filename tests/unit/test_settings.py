@@ -39,6 +39,7 @@ def test_defaults_serve_this_machine_only() -> None:
     settings = Settings()
     assert settings.listen_address == "127.0.0.1:4500"
     assert settings.redis_url is None
+    assert settings.database_url is None
     assert settings.policy_files == ()
     assert settings.shard_count == 64
     assert settings.message_bytes_max == 1_048_576
@@ -82,6 +83,12 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BURSAR_LISTEN_ADDRESS", "unix:", "must be host:port"),
         ("BURSAR_LISTEN_ADDRESS", "localhost:65536", "port above 65535"),
         ("BURSAR_REDIS_URL", "localhost:6379", "must start with one of redis://"),
+        ("BURSAR_DATABASE_URL", "localhost:5432/bursar", "must start with one of postgresql://"),
+        ("BURSAR_DATABASE_URL", "postgresql://u@[h/bursar", "no valid URL"),
+        ("BURSAR_DATABASE_URL", "postgresql://u@h:port/bursar", "no valid URL"),
+        ("BURSAR_DATABASE_URL", "postgresql://u@h/", "names no database"),
+        ("BURSAR_DATABASE_CONNECTIONS_MAX", "1", "greater than or equal to 2"),
+        ("BURSAR_DATABASE_TIMEOUT_MS", "99", "greater than or equal to 100"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_name(
@@ -125,6 +132,21 @@ def test_the_password_of_a_refused_redis_url_never_prints(monkeypatch: pytest.Mo
     assert CANARY not in str(caught.value)
     assert CANARY not in repr(caught.value)
     assert CANARY not in "".join(fault_lines(caught.value))
+
+
+def test_the_password_in_the_database_url_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURSAR_DATABASE_URL", f"postgresql://u:{CANARY}@db.example/bursar")
+    settings = Settings()
+    assert settings.database_url is not None
+    assert CANARY in settings.database_url.get_secret_value()
+    assert CANARY not in f"{settings!r} {settings} {settings.model_dump()}"
+    for url in (
+        f"http://:{CANARY}@h/d",
+        f"postgresql://:{CANARY}@[h/d",
+        f"postgres://u@h:{CANARY}/d",
+    ):
+        lines = faults_of(monkeypatch, BURSAR_DATABASE_URL=url)
+        assert CANARY not in "".join(lines)
 
 
 def test_a_misspelt_variable_is_noticed_with_the_nearest_name() -> None:

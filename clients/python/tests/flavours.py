@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -69,7 +70,7 @@ class Threaded:
     """A sync client or reservation, called in threads."""
 
     _PLAIN = frozenset({"call_started", "saw_output", "settle_stats"})
-    _PAGED = frozenset({"get_balances", "list_holds"})
+    _PAGED = frozenset({"get_balances", "list_holds", "query_usage"})
 
     def __init__(self, inner: AnyClient) -> None:
         self.inner = inner
@@ -81,7 +82,7 @@ class Threaded:
         if name == "reserve":
             return lambda **request: _AsyncBlock(value(**request))
         if name in self._PAGED:
-            return lambda **arguments: _listed(value, arguments)
+            return lambda *args, **arguments: _listed(partial(value, *args), arguments)
 
         async def call(*args: AnyClient, **kwargs: AnyClient) -> AnyClient:
             return _adapted(await asyncio.to_thread(value, *args, **kwargs))

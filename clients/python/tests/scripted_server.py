@@ -143,6 +143,7 @@ class ScriptedServer(
         self.decide: Callable[[authority_pb.ReserveRequest], authority_pb.ReserveResponse] = granted
         self.counters: list[types_pb.CounterStatus] = []
         self.holds: list[usage_pb.Hold] = []
+        self.usage_rows: list[usage_pb.UsageRow] = []
         self.explanation = usage_pb.ExplainResponse()
         self._answers: dict[str, tuple[bytes, authority_pb.ReserveResponse]] = {}
         self._lock = threading.Lock()
@@ -194,6 +195,9 @@ class ScriptedServer(
 
     def ListHolds(self, request: Message, context: Message) -> Message:
         return self._serve("ListHolds", request, context)
+
+    def QueryUsage(self, request: Message, context: Message) -> Message:
+        return self._serve("QueryUsage", request, context)
 
     def _serve(self, name: str, request: Message, context: Message) -> Message:
         with self._lock:
@@ -310,6 +314,10 @@ class ScriptedServer(
     def _listholds(self, request: Message) -> Message:
         page, token = _page(self.holds, request)
         return usage_pb.ListHoldsResponse(holds=page, next_page_token=token)
+
+    def _queryusage(self, request: Message) -> Message:
+        page, token = _page(self.usage_rows, request)
+        return usage_pb.QueryUsageResponse(rows=page, next_page_token=token)
 
     def _explain(self, request: Message) -> Message:
         return self.explanation

@@ -161,6 +161,7 @@ async def test_a_degraded_grant_arrives_whole(client: AnyClient, server: Scripte
                 ttl=Duration(seconds=120),
                 counters=[COUNTER],
                 unpriced=True,
+                not_enforced=True,
                 directive=types_pb.Directive(
                     switch_model={
                         "from": types_pb.Target(model="gpt-5"),
@@ -173,6 +174,7 @@ async def test_a_degraded_grant_arrives_whole(client: AnyClient, server: Scripte
                     notices=[
                         types_pb.Notice(budget="f", kind="NOTICE_KIND_RUNG", message="80 %"),
                         types_pb.Notice(budget="g", kind=99),  # type: ignore[arg-type]
+                        types_pb.Notice(budget="h", kind="NOTICE_KIND_NOT_ENFORCED"),
                     ],
                 ),
             )
@@ -186,6 +188,7 @@ async def test_a_degraded_grant_arrives_whole(client: AnyClient, server: Scripte
         assert (r.max_output_tokens, r.max_input_tokens) == (500, 800)
         assert r.expire_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
         assert r.grant.ttl == timedelta(minutes=2) and r.grant.unpriced
+        assert r.grant.not_enforced
         assert [each.budget for each in r.counters] == ["chatbot"]
         directive = r.directive
         assert directive.switch_model == SwitchModel(
@@ -197,6 +200,7 @@ async def test_a_degraded_grant_arrives_whole(client: AnyClient, server: Scripte
         assert directive.notices == (
             Notice("f", NoticeKind.RUNG, "80 %"),
             Notice("g", NoticeKind.UNKNOWN, ""),
+            Notice("h", NoticeKind.NOT_ENFORCED, ""),
         )
         assert directive.deny is None and directive.queue is None
         r.call_started()

@@ -58,6 +58,11 @@ EXPECTED = {
     "DEADLINE_EXCEEDED": (CODE.DEADLINE_EXCEEDED, DeadlineExceeded),
     "CONCURRENT_CHANGE": (CODE.ABORTED, ConcurrentChange),
     "INTERNAL": (CODE.INTERNAL, InternalError),
+    "JOURNAL_FULL": (CODE.UNAVAILABLE, Unavailable),
+    "LEDGER_UNAVAILABLE": (CODE.UNAVAILABLE, Unavailable),
+    "NOT_DURABLE": (CODE.UNAVAILABLE, Unavailable),
+    "POLICY_CONFLICT": (CODE.ABORTED, ConcurrentChange),
+    "POLICY_NOT_FOUND": (CODE.NOT_FOUND, BursarError),
 }
 
 

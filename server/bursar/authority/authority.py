@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from bursar.authority import extend, reserve, settle, usage
 from bursar.authority.clock import Clock
+from bursar.authority.denials import DenialTally
 from bursar.authority.policies import Policies
 from bursar.domain.answer import ExtendAnswer, ReserveAnswer, SettleAnswer
 from bursar.domain.errors import BursarError, ClockBehind
@@ -36,6 +37,7 @@ class Authority:
         policies: Policies,
         clock: Clock,
         catch_up: Callable[[], Awaitable[None]] | None = None,
+        denials: DenialTally | None = None,
     ) -> None:
         """Brings together what decides.
 
@@ -44,17 +46,17 @@ class Authority:
             policies: What decides.
             clock: When.
             catch_up: Asked to set the clock where a shard has seen a later time.
+            denials: Told of every decision, to count what is denied.
         """
         self._engine = engine
         self.policies = policies
         self._clock = clock
         self._catch_up = catch_up
+        self._denials = denials
 
     async def reserve(self, request: ReserveRequest) -> ReserveAnswer:
         """Decide whether a call may be made, and hold its amounts."""
-        [answer] = await self._at_now(
-            lambda now_ms: reserve.reserve(self._engine, self.policies, [request], now_ms)
-        )
+        [answer] = await self._at_now(lambda now_ms: self._reserve([request], now_ms))
         return _raise_error(answer)
 
     async def settle(self, request: CommitRequest | ReleaseRequest) -> SettleAnswer:
@@ -95,9 +97,7 @@ class Authority:
         answers: list[Answer | BursarError] = []
         if kind is ReserveRequest:
             reserves = [each for each in group if isinstance(each, ReserveRequest)]
-            answers += await self._at_now(
-                lambda now_ms: reserve.reserve(self._engine, self.policies, reserves, now_ms)
-            )
+            answers += await self._at_now(lambda now_ms: self._reserve(reserves, now_ms))
         elif kind is RecordRequest:
             records = [each for each in group if isinstance(each, RecordRequest)]
             answers += await self._at_now(
@@ -151,6 +151,14 @@ class Authority:
                 raise
             await self._catch_up()
             return await call(self._clock.now_ms())
+
+    async def _reserve(
+        self, requests: Sequence[ReserveRequest], now_ms: int
+    ) -> list[ReserveAnswer | BursarError]:
+        answers = await reserve.reserve(self._engine, self.policies, requests, now_ms)
+        if self._denials is not None:
+            self._denials.add(requests, answers, now_ms)
+        return answers
 
     async def _or_error(self, answer: Awaitable[ExtendAnswer]) -> ExtendAnswer | BursarError:
         try:

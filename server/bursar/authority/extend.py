@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bursar.authority.counters import named_status
 from bursar.authority.identity import HoldName, not_found, parse_reservation_id
-from bursar.authority.payload import decode_payload
+from bursar.engine.payload import decode_payload
 from bursar.authority.policies import Policies
 from bursar.authority.settle import ended
 from bursar.domain.answer import Decision, Denial, DenialKind, ExtendAnswer

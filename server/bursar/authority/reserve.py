@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bursar.authority.identity import hold_name, reserve_fingerprint
-from bursar.authority.payload import decode_payload, encode_payload
 from bursar.authority.policies import Policies
 from bursar.domain.answer import Decision, Directive, ReserveAnswer, Shorten, SwitchTo
 from bursar.domain.decision import deny, grant
-from bursar.domain.errors import BursarError, RequestIdReused
+from bursar.domain.errors import (
+    BursarError,
+    JournalFull,
+    RequestIdReused,
+    ShardCold,
+    StoreFull,
+    StoreUnavailable,
+)
 from bursar.domain.offer import Plan, plan
 from bursar.domain.request import ReserveRequest
 from bursar.domain.subject import parse_target_key
+from bursar.domain.unchecked import decide_unchecked
 from bursar.engine.operations import (
     Denied,
     Engine,
@@ -23,6 +30,10 @@ from bursar.engine.operations import (
     ReserveOperation,
     ReserveOutcome,
 )
+from bursar.engine.payload import decode_payload, encode_payload
+
+UNDECIDED = (ShardCold, StoreUnavailable, StoreFull, JournalFull)
+"""Errors for which budgets may say that requests pass unchecked."""
 
 
 async def reserve(
@@ -40,7 +51,8 @@ async def reserve(
         For each request its answer, or what is wrong with it.
 
     Raises:
-        StoreUnavailable, StoreFull, ShardCold, ClockBehind: See `operations.Engine`.
+        ClockBehind: See `operations.Engine`. Its other errors are answers here, because a budget
+            may be open to them.
     """
     answers: list[ReserveAnswer | BursarError | None] = [None] * len(requests)
     plans: dict[int, Plan] = {}
@@ -50,10 +62,14 @@ async def reserve(
         except BursarError as error:
             answers[position] = error
     operations = [_operation(each, requests[at]) for at, each in plans.items()]
-    outcomes = await engine.reserve(operations, now_ms) if operations else []
+    outcomes: Sequence[ReserveOutcome | BursarError] = []
+    try:
+        outcomes = await engine.reserve(operations, now_ms) if operations else []
+    except UNDECIDED as error:
+        outcomes = [error] * len(operations)
     for (position, planned), outcome in zip(plans.items(), outcomes, strict=True):
         answers[position] = (
-            outcome
+            _undecided(planned, requests[position], outcome)
             if isinstance(outcome, BursarError)
             else _answer(policies, planned, requests[position], outcome)
         )
@@ -72,6 +88,21 @@ def _operation(planned: Plan, request: ReserveRequest) -> ReserveOperation:
         payload=encode_payload(request, planned.policy.version),
         book=not request.validate_only,
     )
+
+
+def _undecided(
+    planned: Plan, request: ReserveRequest, error: BursarError
+) -> ReserveAnswer | BursarError:
+    """Answer a request whose counters could not be asked."""
+    answer = decide_unchecked(planned, error.reason) if isinstance(error, UNDECIDED) else None
+    if answer is None:
+        return error
+    if answer.denial is not None or request.validate_only:
+        return answer
+    # Whether it is held is not known where only the answer was lost. Under the name that its hold
+    # would have, a commit settles the one that there is, or finds none and becomes a record.
+    name = hold_name(request.subject.org, request.request_id)
+    return replace(answer, reservation_id=name.reservation_id)
 
 
 def _answer(

@@ -14,7 +14,7 @@ from bursar.authority.identity import (
     parse_reservation_id,
     record_fingerprint,
 )
-from bursar.authority.payload import decode_payload, record_payload, usage_note
+from bursar.engine.payload import decode_payload, record_payload, usage_note
 from bursar.authority.policies import Policies
 from bursar.domain import meter
 from bursar.domain.answer import Charge, Directive, HoldState, SettleAnswer

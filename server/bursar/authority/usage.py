@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bursar.authority.payload import decode_payload
+from bursar.engine.payload import decode_payload
 from bursar.authority.policies import Policies
 from bursar.domain.answer import HeldAmount, OpenHold
 from bursar.domain.budget import (

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bursar.embedded.data_folder import DataFolder, EmbeddedRedisError, make_private
+from bursar.embedded.data_folder import DataFolder, EmbeddedError, make_private
 
 _LOCK = "owner.lock"
 _COMMITS = "commits.jsonl"
-_CONTENT = ("redis", "server.log", "server.pid", "server.partial", _COMMITS)
+_CONTENT = ("redis", "postgres", "server.log", "server.pid", "server.partial", _COMMITS)
 
 
 class FolderUnusable(Exception):
@@ -70,8 +70,8 @@ class DemoFolder:
             )
         try:
             make_private(self.path)
-            self._lock = DataFolder(self.path).take_owner_lock()
-        except EmbeddedRedisError as error:
+            self._lock = DataFolder(self.path, "demo").take_owner_lock()
+        except EmbeddedError as error:
             owner = error.metadata.get("ownerPid")
             why = f"a demo runs here already, process {owner}" if owner else error.message
             raise FolderUnusable(f"{self.path}: {why}; name another with --data-dir") from None

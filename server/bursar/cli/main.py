@@ -12,11 +12,17 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import typer
 
 from bursar import __version__
-from bursar.cli import operate, show
+from bursar.cli import credit, freeze, operate, policy, show
 from bursar.cli.demo import demo
+from bursar.cli.ledger import ledger
+from bursar.cli.migrate import migrate
+from bursar.cli.rebuild import rebuild
 from bursar.cli.render import print_error
 from bursar.cli.replay import replay
 from bursar.cli.serve import check_policy, serve
+from bursar.cli.status import status
+from bursar.cli.usage import usage
+from bursar.cli.verify import verify
 
 EXIT_USAGE = 2
 
@@ -62,8 +68,17 @@ def _main(
 
 app.command()(serve)
 app.command("check-policy")(check_policy)
+app.command()(migrate)
 operate.add_to(app)
 show.add_to(app)
+app.command()(usage)
+app.command()(ledger)
+policy.add_to(app)
+credit.add_to(app)
+freeze.add_to(app)
+app.command()(status)
+app.command()(verify)
+app.command()(rebuild)
 app.command()(replay)
 app.command()(demo)
 

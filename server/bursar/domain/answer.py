@@ -34,6 +34,7 @@ class NoticeKind(StrEnum):
     EXCEEDED = "exceeded"
     UNPRICED = "unpriced"
     UNBUDGETED = "unbudgeted"
+    NOT_ENFORCED = "not_enforced"
 
 
 class HoldState(StrEnum):
@@ -142,7 +143,27 @@ class Denial:
 
 @dataclass(frozen=True, slots=True)
 class ReserveAnswer:
-    """The decision on a request."""
+    """The decision on a request.
+
+    Attributes:
+        decision: Whether it may be made.
+        policy_version: What decided.
+        reservation_id: Of its hold, or of the one that it would have; empty where none was asked
+            for.
+        target: What to call.
+        max_output_tokens: Output tokens at the most.
+        max_input_tokens: Input tokens at the most, where a cap binds.
+        directive: What to do differently.
+        expire_ms: When the hold ends; None where nothing is held.
+        ttl_ms: The same as a time.
+        counters: Every counter that applied, tightest first.
+        denial: Why it was denied, or None.
+        unbudgeted: No budget applies.
+        unpriced: The model has no known price.
+        replayed: It had been decided before.
+        not_enforced: Reason of the error that kept the counters from being asked, where it was
+            granted all the same; empty where they were asked.
+    """
 
     decision: Decision
     policy_version: str
@@ -158,6 +179,7 @@ class ReserveAnswer:
     unbudgeted: bool = False
     unpriced: bool = False
     replayed: bool = False
+    not_enforced: str = ""
 
     def held_as(self, reservation_id: str, expire_ms: int, ttl_ms: int) -> ReserveAnswer:
         """Return the answer with its reservation."""

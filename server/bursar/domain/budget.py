@@ -116,6 +116,21 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class CarryOver:
+    """What of a window goes into the next one.
+
+    Attributes:
+        unused: Whether what was left of the limit is added to the next window.
+        debt: Whether what was used past the limit is taken off it.
+        most: How much of either at the most, in the meter's unit.
+    """
+
+    unused: bool
+    debt: bool
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """A limit on one meter, for the requests that its scope matches, per window.
 
@@ -133,6 +148,12 @@ class Budget:
         charge_on_expiry: Whether a hold that nobody settles is booked as spent.
         alerts_percent: Thresholds at which stakeholders want to hear of it.
         default_output_tokens: For requests that do not say how much they want.
+        open_when_unavailable: Whether a request may pass unchecked while nothing can be decided.
+        carry_over: What of a window goes into the next one, or None.
+        backfill: Whether a counter that is new in the middle of its window begins with what was
+            used in it before.
+        frozen: Of a freeze: who froze what, and why; empty for every other budget. It is no part
+            of a policy's version, which names the freezes by themselves.
     """
 
     name: str
@@ -148,6 +169,10 @@ class Budget:
     charge_on_expiry: bool = False
     alerts_percent: tuple[int, ...] = ()
     default_output_tokens: int | None = None
+    open_when_unavailable: bool = False
+    carry_over: CarryOver | None = None
+    backfill: bool = True
+    frozen: str = field(default="", repr=False)
 
     @property
     def enforced(self) -> bool:

@@ -116,6 +116,8 @@ class _Block:
     def severity(self) -> tuple[int, bool, int]:
         """Sorts by how long it blocks; an end that nobody knows is later than any other."""
         order = (DenialKind.HELD, DenialKind.SPENT, DenialKind.NEVER).index(self.kind)
+        if self.use.counter.budget.frozen:
+            order += 1  # Somebody wants nothing to pass, whatever else is in the way.
         return order, self.retry_after_ms is None, self.retry_after_ms or 0
 
 
@@ -279,6 +281,8 @@ def _counter_offer(refusal: _Refusal) -> CounterOffer:
 
 def _explanation(refusal: _Refusal, status: CounterStatus, affordable_input: int | None) -> str:
     budget, values = status.counter.budget, status.values
+    if budget.frozen:
+        return f"{budget.frozen}; nothing is granted until the freeze is lifted"
     limit, unit = budget.limit or 0, budget.meter
     parts = [
         f"budget {budget.name} has no room: limit {format_amount(limit, unit)}, committed "
@@ -342,6 +346,8 @@ def _can_carry_out(request: ReserveRequest, rung: Rung) -> bool:
 
 
 def _default_message(refusal: _Refusal) -> str:
+    if frozen := refusal.binding.use.counter.budget.frozen:
+        return f"Spending is frozen: {frozen}."
     match refusal.binding.kind:
         case DenialKind.HELD:
             return "Too much is going on at the moment; please try again shortly."

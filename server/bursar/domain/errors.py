@@ -14,7 +14,14 @@
     ├── StoreFull               Redis refuses writes
     ├── ShardCold               Redis has lost or older data
     ├── ClockBehind             this server's clock is behind the shard's
+    ├── JournalFull             more waits to be recorded than may
+    ├── LedgerUnavailable       PostgreSQL does not answer
+    ├── NotDurable              carried out, but not as durable as asked for
+    ├── SchemaUnknown           the database is of another release
+    ├── MigrationFailed         the database could not be brought up to date
     ├── ConcurrentChange        a hold changed under the call each time
+    ├── PolicyConflict          a policy or budget changed since its etag was read
+    ├── PolicyNotFound          no such budget, version of a policy or freeze
     ├── PolicyInvalid           a policy document has faults
     └── InternalError           a fault of ours
 
@@ -142,10 +149,51 @@ class ClockBehind(BursarError):
     retry_after_ms = 1_000
 
 
+class JournalFull(BursarError):
+    """The shard's journal is as long as it may be: nothing new is granted until it is recorded."""
+
+    reason = "JOURNAL_FULL"
+    retry_after_ms = 1_000
+
+
+class LedgerUnavailable(BursarError):
+    """PostgreSQL cannot be reached or does not answer; the outcome of a write is unknown."""
+
+    reason = "LEDGER_UNAVAILABLE"
+    retry_after_ms = 500
+
+
+class NotDurable(BursarError):
+    """The call was carried out, but is not yet as durable as acknowledgements have to be."""
+
+    reason = "NOT_DURABLE"
+    retry_after_ms = 200
+
+
+class SchemaUnknown(BursarError):
+    """The database has not the schema that this release needs."""
+
+
+class MigrationFailed(BursarError):
+    """The database could not be brought up to the schema of this release."""
+
+
 class ConcurrentChange(BursarError):
     """The hold was changed by other calls each time this call tried."""
 
     reason = "CONCURRENT_CHANGE"
+
+
+class PolicyConflict(BursarError):
+    """A policy or a budget was changed since its etag was read."""
+
+    reason = "POLICY_CONFLICT"
+
+
+class PolicyNotFound(BursarError):
+    """There is no such budget, version of a policy, or freeze in force."""
+
+    reason = "POLICY_NOT_FOUND"
 
 
 class InternalError(BursarError):

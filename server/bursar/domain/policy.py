@@ -7,47 +7,16 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
-from bursar.domain import meter
-from bursar.domain.budget import (
-    Action,
-    Budget,
-    CapOutput,
-    Counter,
-    Deny,
-    Finish,
-    Mode,
-    Priority,
-    Queue,
-    Rung,
-    ServeCached,
-    SwitchModel,
-)
+from bursar.domain.budget import Budget, Counter, Mode
 from bursar.domain.errors import Fault, FieldInvalid
-from bursar.domain.policy_document import (
-    BudgetDocument,
-    FallbackDocument,
-    FixedDocument,
-    PolicyDocument,
-    PriceDocument,
-    RollingDocument,
-    RungDocument,
-    TaskWindowDocument,
-)
-from bursar.domain.price import ModelRule, PriceBook, PriceOverride, Rates
+from bursar.domain.policy_budgets import compile_budget, compile_price
+from bursar.domain.policy_document import FallbackDocument, PolicyDocument
+from bursar.domain.price import ModelRule, PriceBook, Rates
 from bursar.domain.subject import CASELESS, OrgId, Target
-from bursar.domain.window import Window, WindowInstance, WindowKind, parse_duration_ms
+from bursar.domain.window import Window, WindowInstance, WindowKind
 
-TASK_IDLE_MS = 24 * 3_600_000
-"""How long a task lives without use where its budget does not say."""
-
-_METER_OF_UNIT = {"usd": meter.COST, "tokens": meter.TOTAL_TOKENS}
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WILDCARD = re.compile(r"[*?\[]")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _VERSION_CHARS = 12
 
 
@@ -102,6 +71,7 @@ class Policy:
         default_output_tokens: Where neither request, budget nor model says how much.
         custom_meters: Names of the custom meters.
         by_target: Whether any budget depends on provider or model.
+        any_open: Whether any budget lets requests pass while nothing can be decided.
     """
 
     org: OrgId
@@ -114,6 +84,7 @@ class Policy:
     default_output_tokens: int
     custom_meters: frozenset[str]
     by_target: bool
+    any_open: bool
     _index: Mapping[tuple[str, str], tuple[CompiledBudget, ...]]
     _unindexed: tuple[CompiledBudget, ...]
     _by_name: Mapping[str, Budget]
@@ -150,6 +121,12 @@ class Policy:
     def budget(self, name: str) -> Budget | None:
         """Return the budget of that name, or None where the policy has none (any more)."""
         return self._by_name.get(name)
+
+    def with_budgets(self, added: Sequence[CompiledBudget], version: str) -> Policy:
+        """Return the policy with more budgets that no document has, under another version."""
+        budgets = (*self.budgets, *added)
+        index, unindexed = _index(budgets)
+        return replace(self, version=version, budgets=budgets, _index=index, _unindexed=unindexed)
 
     def check_meters(self, path: str, names: Iterable[str]) -> None:
         """Refuse custom meters that the policy does not declare: they would count nowhere.
@@ -192,9 +169,9 @@ def compile_policy(document: PolicyDocument) -> Policy:
     price_book = PriceBook(rules)
     fallback = None
     if isinstance(document.unpriced, FallbackDocument):
-        fallback = _price(document.unpriced.fallback).rates("fallback")
+        fallback = compile_price(document.unpriced.fallback).rates("fallback")
     budgets = tuple(
-        _compile_budget(position, _budget(each, document, price_book))
+        _compile_budget(position, compile_budget(each, document, price_book))
         for position, each in enumerate(document.budgets)
     )
     index, unindexed = _index(budgets)
@@ -209,6 +186,9 @@ def compile_policy(document: PolicyDocument) -> Policy:
         default_output_tokens=document.default_output_tokens,
         custom_meters=frozenset(document.meters),
         by_target=any(_depends_on_target(each.budget) for each in budgets),
+        any_open=any(
+            each.budget.open_when_unavailable and each.budget.enforced for each in budgets
+        ),
         _index=index,
         _unindexed=unindexed,
         _by_name={each.budget.name: each.budget for each in budgets},
@@ -224,7 +204,7 @@ def model_rules(document: PolicyDocument) -> list[ModelRule]:
             alias_of=model.alias_of,
             max_output_tokens=model.max_output_tokens,
             default_output_tokens=model.default_output_tokens,
-            price=_price(model.price) if model.price else None,
+            price=compile_price(model.price) if model.price else None,
         )
         for model in document.models
     ]
@@ -299,101 +279,3 @@ def _index(
         for value in rarest.exact:
             index.setdefault((rarest.attribute, value), []).append(budget)
     return {item: tuple(filed) for item, filed in index.items()}, tuple(unindexed)
-
-
-def _budget(document: BudgetDocument, policy: PolicyDocument, price_book: PriceBook) -> Budget:
-    unit = document.limit.unit
-    limit = _amount(document.limit.value)
-    headroom = document.priority_headroom
-    return Budget(
-        name=document.name,
-        meter=_METER_OF_UNIT.get(unit, unit),
-        limit=limit,
-        window=window_of(document, policy),
-        per=tuple(document.per),
-        conditions=tuple(document.scope.conditions().items()),
-        mode=Mode(document.mode),
-        ladder=tuple(
-            sorted(
-                (_rung(rung, price_book) for rung in document.ladder),
-                key=lambda rung: rung.at_percent,
-            )
-        ),
-        overdraft=_overdraft(document, limit),
-        headroom_percent={
-            Priority.LOW: headroom.low,
-            Priority.NORMAL: headroom.normal,
-            Priority.HIGH: headroom.high,
-        },
-        charge_on_expiry=document.on_expiry == "charge",
-        alerts_percent=tuple(sorted(set(document.alerts))),
-        default_output_tokens=document.default_output_tokens,
-    )
-
-
-def _amount(value: Decimal | int | str) -> int | None:
-    """Return an amount in its meter's unit; money has no more decimals than nano-USD do."""
-    if value == "unlimited":
-        return None
-    return int(value * meter.NANO_PER_USD) if isinstance(value, Decimal) else int(value)
-
-
-def _overdraft(document: BudgetDocument, limit: int | None) -> int:
-    if document.overdraft is None or limit is None:
-        return 0
-    if document.overdraft.percent is not None:
-        return limit * document.overdraft.percent // 100
-    amount = next(iter(document.overdraft.model_dump(exclude_none=True).values()))
-    return _amount(amount) or 0
-
-
-def window_of(document: BudgetDocument, policy: PolicyDocument) -> Window:
-    """Return over what time a budget counts.
-
-    Args:
-        document: The budget.
-        policy: The document that it is part of.
-    """
-    kind, window = document.window_kind, document.window
-    if isinstance(window, RollingDocument):
-        return Window(kind, length_ms=parse_duration_ms(window.rolling))
-    if isinstance(window, TaskWindowDocument):
-        return Window(kind, length_ms=parse_duration_ms(window.task))
-    if isinstance(window, FixedDocument):
-        from_ms, until_ms = (
-            (instant - _EPOCH) // _MILLISECOND for instant in (window.from_time, window.until)
-        )
-        return Window(kind, from_ms=from_ms, until_ms=until_ms)
-    if kind is WindowKind.TASK:
-        return Window(kind, length_ms=TASK_IDLE_MS)
-    if kind in (WindowKind.NONE, WindowKind.REQUEST):
-        return Window(kind)
-    return Window(
-        kind,
-        timezone=document.timezone or policy.timezone,
-        anchor_day=document.anchor_day or 1,
-        week_start=_WEEKDAYS.index(document.week_start or "monday"),
-    )
-
-
-def _rung(document: RungDocument, price_book: PriceBook) -> Rung:
-    action: Action | None = None
-    if document.switch_model is not None:
-        switch = document.switch_model
-        to = price_book.resolve(Target(switch.to_provider or "", switch.to))
-        action = SwitchModel(switch.from_model, to)
-    elif document.cap_output is not None:
-        action = CapOutput(document.cap_output)
-    elif document.finish:
-        action = Finish()
-    elif document.serve_cached:
-        action = ServeCached()
-    elif document.queue is not None:
-        action = Queue(parse_duration_ms(document.queue.max_wait))
-    elif document.deny:
-        action = Deny()
-    return Rung(document.at, action, document.message, bool(document.notify))
-
-
-def _price(document: PriceDocument) -> PriceOverride:
-    return PriceOverride(**document.model_dump())

@@ -30,6 +30,7 @@ _MESSAGES = {
     "string_type": "must be a text; put it in quotes",
     "string_unicode": "is no valid Unicode text",
     "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
@@ -40,6 +41,7 @@ _MESSAGES = {
 }
 _SAYS_WHAT_IT_IS = (
     "int_type",
+    "bool_type",
     "string_type",
     "greater_than_equal",
     "less_than_equal",

@@ -11,7 +11,8 @@ from functools import cache, lru_cache
 from genai_prices.data import providers
 
 from bursar.domain.errors import Fault
-from bursar.domain.policy import model_rules, window_of
+from bursar.domain.policy import model_rules
+from bursar.domain.policy_budgets import window_of
 from bursar.domain.policy_document import BudgetDocument, PolicyDocument
 from bursar.domain.price import PriceBook
 from bursar.domain.subject import Target
@@ -34,6 +35,8 @@ def lint(document: PolicyDocument) -> list[Fault]:
         *_unreachable_rungs(document),
         *_never_matching(document),
         *_oversubscribed(document),
+        *_never_open(document),
+        *_carried_late(document),
     ]
 
 
@@ -141,6 +144,46 @@ def _oversubscribed(document: PolicyDocument) -> Iterator[Fault]:
                 f"budgets[{index}].limit",
                 f"is {limit} {unit}, less than its {attribute} budgets together ({total}: "
                 f"{names}); the parent may refuse first",
+            )
+
+
+def _never_open(document: PolicyDocument) -> Iterator[Fault]:
+    """Find budgets that let requests pass unchecked where another one never does."""
+    closed = next(
+        (
+            budget.name
+            for budget in document.budgets
+            if _enforces(budget)
+            and budget.on_unavailable == "closed"
+            and budget.window_kind is not WindowKind.REQUEST
+            and not budget.per
+            and not budget.scope.conditions()
+        ),
+        None,
+    )
+    for index, budget in enumerate(document.budgets):
+        if budget.on_unavailable != "open":
+            continue
+        path = f"budgets[{index}].on_unavailable"
+        if not _enforces(budget):
+            yield Fault(path, "does nothing: only a budget in mode enforce is ever in the way")
+        elif closed is not None:
+            yield Fault(
+                path, f"does nothing: budget {closed} applies to every request and is closed"
+            )
+
+
+def _enforces(budget: BudgetDocument) -> bool:
+    return budget.mode == "enforce" and budget.limit.value != "unlimited"
+
+
+def _carried_late(document: PolicyDocument) -> Iterator[Fault]:
+    """Find windows that are nearly over before anything is carried into them."""
+    for index, budget in enumerate(document.budgets):
+        if budget.carry_over is not None and budget.window == "minute":
+            yield Fault(
+                f"budgets[{index}].carry_over",
+                "comes some seconds after the window has begun, which is late for a minute",
             )
 
 

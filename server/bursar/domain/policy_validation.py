@@ -13,20 +13,20 @@ from pydantic import ValidationError
 from bursar.domain import meter
 from bursar.domain.errors import PolicyInvalid
 from bursar.domain.policy_document import (
-    MATCHABLE,
-    USD_MAX,
     BudgetDocument,
     LimitDocument,
     ModelDocument,
+    OverdraftDocument,
     PolicyDocument,
-    is_label,
 )
 from bursar.domain.policy_faults import Finding, Location, as_faults, find_faults, shown
+from bursar.domain.policy_values import MATCHABLE, USD_MAX, is_label
 from bursar.domain.window import WindowKind
 
 _METER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MONTHLY = (WindowKind.MONTH, WindowKind.QUARTER, WindowKind.YEAR)
 _CALENDAR = (WindowKind.MINUTE, WindowKind.HOUR, WindowKind.DAY, WindowKind.WEEK, *_MONTHLY)
+_NEVER_BACKFILLED = (WindowKind.REQUEST, WindowKind.TASK, WindowKind.NONE)
 _LIMIT_UNITS = tuple(LimitDocument.model_fields)
 _RESERVED_METERS = frozenset({*_LIMIT_UNITS, *meter.STANDARD_METERS, "percent"})
 
@@ -237,7 +237,7 @@ def _rows(budget: BudgetDocument) -> list[_Row]:
         given = unlimited and name in budget.model_fields_set and bool(getattr(budget, name))
         text = "an unlimited budget has no percentages; leave it out"
         rows.append(_Row(given, (name,), ("limit",), text))
-    return [*rows, *_per_rows(budget), *_overdraft_rows(budget)]
+    return [*rows, *_per_rows(budget), *_part_rows(budget), *_ledger_rows(budget)]
 
 
 def _per_rows(budget: BudgetDocument) -> Iterator[_Row]:
@@ -249,19 +249,64 @@ def _per_rows(budget: BudgetDocument) -> Iterator[_Row]:
         yield _Row(twice, ("per", index), ("per",), f"{shown(name)} is given twice")
 
 
-def _overdraft_rows(budget: BudgetDocument) -> Iterator[_Row]:
-    """Find an overdraft in another unit, and what together passes what can be counted exactly."""
-    limit, overdraft = budget.limit, budget.overdraft
-    if overdraft is None or limit.value == "unlimited":
+def _part_rows(budget: BudgetDocument) -> Iterator[_Row]:
+    """Find parts of a limit in another unit, and what passes what can be counted exactly."""
+    limit = budget.limit
+    if limit.value == "unlimited":
         return
-    place, rests_on = ("overdraft",), ("overdraft", "limit")
     size = Decimal(limit.value)
-    [(unit, amount)] = overdraft.model_dump(exclude_none=True).items()
-    if unit not in ("percent", limit.unit):
-        text = f"must be percent or {limit.unit}, is {unit}"
-        yield _Row(True, place, rests_on, text)
-        return
-    both = size + (size * amount / 100 if unit == "percent" else amount)
-    most = USD_MAX if limit.unit == "usd" else Decimal(meter.AMOUNT_MAX)
-    text = f"limit and overdraft are {both:f} together, more than {most}"
-    yield _Row(both > most, place, rests_on, text)
+    carried = budget.carry_over.max if budget.carry_over is not None else None
+    parts: dict[str, tuple[Location, OverdraftDocument | None]] = {
+        "overdraft": (("overdraft",), budget.overdraft),
+        "carry_over.max": (("carry_over", "max"), carried),
+    }
+    for name, (place, part) in parts.items():
+        if part is None:
+            continue
+        rests_on = (str(place[0]), "limit")
+        [(unit, amount)] = part.model_dump(exclude_none=True).items()
+        if unit not in ("percent", limit.unit):
+            text = f"must be percent or {limit.unit}, is {unit}"
+            yield _Row(True, place, rests_on, text)
+            continue
+        both = size + (size * amount / 100 if unit == "percent" else amount)
+        most = USD_MAX if limit.unit == "usd" else Decimal(meter.AMOUNT_MAX)
+        text = f"limit and {name} are {both:f} together, more than {most}"
+        yield _Row(both > most, place, rests_on, text)
+
+
+def _ledger_rows(budget: BudgetDocument) -> Iterator[_Row]:
+    """Find what rests on other windows, on the record or on the store, and cannot."""
+    kind, unlimited = budget.window_kind, budget.limit.value == "unlimited"
+    window, limit = ("window",), ("limit",)
+    carries, is_open = budget.carry_over is not None, budget.on_unavailable == "open"
+    yield _Row(
+        carries and kind not in _CALENDAR,
+        ("carry_over",),
+        window,
+        "only calendar windows, such as day or month, have a next one to carry into",
+    )
+    yield _Row(
+        carries and unlimited,
+        ("carry_over",),
+        limit,
+        "an unlimited budget has nothing unused and no debt; leave it out",
+    )
+    yield _Row(
+        is_open and kind is WindowKind.REQUEST,
+        ("on_unavailable",),
+        window,
+        "a request window is always enforced, because it needs no counter; leave it out",
+    )
+    yield _Row(
+        is_open and unlimited,
+        ("on_unavailable",),
+        limit,
+        "an unlimited budget refuses nothing; leave it out",
+    )
+    yield _Row(
+        budget.backfill and "backfill" in budget.model_fields_set and kind in _NEVER_BACKFILLED,
+        ("backfill",),
+        window,
+        "only calendar, rolling and fixed windows can begin with what was used before",
+    )

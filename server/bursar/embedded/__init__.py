@@ -1,1 +1,1 @@
-"""A private Redis for one machine, run as a child of the server that needs it."""
+"""A private Redis and PostgreSQL for one machine, children of the server that needs them."""

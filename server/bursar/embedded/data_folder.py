@@ -1,4 +1,4 @@
-"""The folder with a private redis-server's data: its locks, configuration, log and socket."""
+"""The folder with a private server's data: its locks, log, process id and socket."""
 
 from __future__ import annotations
 
@@ -14,55 +14,39 @@ from bursar.domain.errors import BursarError
 # A Unix socket's path is held in 108 bytes on Linux and in 104 on macOS, with its final zero.
 SOCKET_PATH_BYTES_MAX = 103
 STOP_GRACE_MS = 10_000
-# How much longer than its grace time a watcher may take to end redis.
+# How much longer than its grace time a watcher may take to end its server.
 WATCH_MARGIN_MS = 2_000
 LOG_BYTES_MAX = 1_048_576
 LOG_TAIL_LINES = 8
 LOG_TAIL_BYTES_MAX = 8_192
 POLL_S = 0.01
 
-CONFIG = """\
-dir {data_dir}
-logfile {log_file}
-unixsocket {socket_path}
-unixsocketperm 700
-port 0
-daemonize no
-set-proc-title no
-databases 1
-save ""
-appendonly yes
-appendfsync everysec
-aof-load-truncated yes
-maxmemory-policy noeviction
-"""
 
-
-class EmbeddedRedisError(BursarError):
-    """The private redis-server cannot be found, started or kept."""
+class EmbeddedError(BursarError):
+    """A private server cannot be found, started or kept."""
 
 
 class DataFolder:
-    """The files of one private redis-server.
+    """The files of one private server.
 
     Attributes:
         path: The folder itself; only this user may enter it.
+        name: What the files in it are named after.
         log_file: What the server says; at most about 2 MiB with the previous part.
-        config_file: The server's configuration, written at each start.
         pid_file: The server's process id, written by its watcher.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         self.path = path.absolute()
-        self.log_file = self.path / "redis.log"
-        self.config_file = self.path / "redis.conf"
-        self.pid_file = self.path / "redis.pid"
+        self.name = name
+        self.log_file = self.path / f"{name}.log"
+        self.pid_file = self.path / f"{name}.pid"
 
     def take_owner_lock(self) -> int:
         """Lock the folder for this owner and return the lock's descriptor.
 
         Raises:
-            EmbeddedRedisError: Another owner lives.
+            EmbeddedError: Another owner lives.
         """
         path = self.path / "owner.lock"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -71,7 +55,7 @@ class DataFolder:
         except BlockingIOError:
             owner = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
             os.close(descriptor)
-            raise EmbeddedRedisError(
+            raise EmbeddedError(
                 f"the data in {self.path} is in use by process {owner}: stop it, "
                 "or set BURSAR_DATA_DIR to another folder",
                 dataDir=str(self.path),
@@ -85,7 +69,7 @@ class DataFolder:
         """Wait until no watcher of an earlier owner runs, and lock for the next one.
 
         Raises:
-            EmbeddedRedisError: The earlier watcher does not end in time.
+            EmbeddedError: The earlier watcher does not end in time.
         """
         descriptor = os.open(self.path / "watch.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline_s = time.monotonic() + (STOP_GRACE_MS + WATCH_MARGIN_MS) / 1_000
@@ -95,22 +79,13 @@ class DataFolder:
             except BlockingIOError:
                 if time.monotonic() > deadline_s:
                     os.close(descriptor)
-                    raise EmbeddedRedisError(
-                        f"a redis-server of an earlier run does not let go of {self.path}",
+                    raise EmbeddedError(
+                        f"a {self.name} server of an earlier run does not let go of {self.path}",
                         dataDir=str(self.path),
                     ) from None
                 time.sleep(POLL_S)
             else:
                 return descriptor
-
-    def write_config(self, socket_path: Path) -> None:
-        """Write the server's configuration, with its socket at socket_path."""
-        text = CONFIG.format(
-            data_dir=_quoted(self.path),
-            log_file=_quoted(self.log_file),
-            socket_path=_quoted(socket_path),
-        )
-        self.config_file.write_text(text, encoding="utf-8", errors="surrogateescape")
 
     def rotate_log(self) -> int:
         """Move a long log aside and return the size of the log in bytes."""
@@ -128,35 +103,33 @@ class DataFolder:
             lines = log.read(LOG_TAIL_BYTES_MAX).decode("utf-8", "replace").splitlines()
         return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:] if line.strip())
 
-    def choose_socket_path(self) -> Path:
-        """Return a path short enough for a socket: in this folder, else in a new private one."""
-        path = self.path / "redis.sock"
-        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-            return path
-        # mkdtemp makes a folder that only this user may enter.
-        path = Path(tempfile.mkdtemp(prefix="bursar-")) / "redis.sock"
-        if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
-            return path
-        path.parent.rmdir()  # TMPDIR is too deep as well.
-        return Path(tempfile.mkdtemp(prefix="bursar-", dir="/tmp")) / "redis.sock"
+
+def choose_socket_path(wanted: Path) -> Path:
+    """Return a path short enough for a socket: the wanted one, else one in a new private folder."""
+    if len(os.fsencode(wanted)) <= SOCKET_PATH_BYTES_MAX:
+        return wanted
+    return new_socket_path(wanted.name)
+
+
+def new_socket_path(name: str) -> Path:
+    """Return a path for a socket in a new folder that only this user may enter."""
+    path = Path(tempfile.mkdtemp(prefix="bursar-")) / name
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    path.parent.rmdir()  # TMPDIR is too deep.
+    return Path(tempfile.mkdtemp(prefix="bursar-", dir="/tmp")) / name
 
 
 def make_private(folder: Path) -> None:
     """Create folder if it is missing, and let only this user enter it.
 
     Raises:
-        EmbeddedRedisError: It cannot be created, or belongs to somebody else.
+        EmbeddedError: It cannot be created, or belongs to somebody else.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     except OSError as error:
-        raise EmbeddedRedisError(
+        raise EmbeddedError(
             f"the folder {folder} cannot be made private: {error.strerror}", folder=str(folder)
         ) from error
-
-
-def _quoted(path: Path) -> str:
-    """Return path as a quoted argument of a redis.conf line."""
-    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

@@ -14,18 +14,18 @@ POLL_S = 0.02
 
 
 def read_pid(pid_file: Path) -> int | None:
-    """Return the process id in pid_file, or None where there is none."""
+    """Return the process id in the first line of pid_file, or None where there is none."""
     try:
-        pid = int(pid_file.read_text(encoding="ascii"))
+        pid = int(pid_file.read_text(encoding="utf-8").partition("\n")[0])
     except (OSError, ValueError):
         return None
     return pid if pid > 1 else None
 
 
-def runs_with(pid: int, path: Path) -> bool:
-    """Say whether process pid is a server that was started with path as an argument.
+def runs_with(pid: int, mark: str | Path) -> bool:
+    """Say whether process pid is a server that was started with mark as an argument.
 
-    The path is the data folder or lies in it, and the server keeps its command line
+    The mark names the data folder or a file in it, and the server keeps its command line
     (`set-proc-title no` for redis), so no unrelated process that got the same pid can match.
     """
     if sys.platform == "linux":
@@ -34,11 +34,11 @@ def runs_with(pid: int, path: Path) -> bool:
         except OSError:
             return False
         # A zombie's command line is empty: it has ended.
-        return os.fsencode(path) in command.split(b"\0")
+        return os.fsencode(mark) in command.split(b"\0")
     listed = subprocess.run(  # noqa: S603 - fixed command, numeric argument
         ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
     )
-    return os.fsencode(path) in listed.stdout
+    return os.fsencode(mark) in listed.stdout
 
 
 def _pidfd(pid: int) -> int | None:
@@ -51,12 +51,12 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
-def _signal(pid: int, path: Path, number: signal.Signals) -> bool:
-    """Send a signal to pid where it is the server of path; say whether it was."""
+def _signal(pid: int, mark: str | Path, number: signal.Signals) -> bool:
+    """Send a signal to pid where it is the server with mark; say whether it was."""
     # The descriptor is opened before the look, so the signal reaches what was looked at.
     descriptor = _pidfd(pid)
     try:
-        if not runs_with(pid, path):
+        if not runs_with(pid, mark):
             return False
         with contextlib.suppress(ProcessLookupError):
             if descriptor is None:
@@ -69,13 +69,16 @@ def _signal(pid: int, path: Path, number: signal.Signals) -> bool:
             os.close(descriptor)
 
 
-def end_leftover(pid_file: Path, path: Path, grace_ms: int) -> bool:
-    """End the server of path that pid_file names, if it still runs.
+def end_leftover(
+    pid_file: Path, mark: str | Path, grace_ms: int, stop_signal: signal.Signals = signal.SIGTERM
+) -> bool:
+    """End the server with mark that pid_file names, if it still runs.
 
     Args:
         pid_file: Where its process id was written.
-        path: An argument that it was started with; any other process is spared.
+        mark: An argument that it was started with; any other process is spared.
         grace_ms: How long it may take to shut down, in ms, before it is killed.
+        stop_signal: What makes it shut down.
 
     Returns:
         Whether the data is free: False where the server is there even after the kill.
@@ -83,12 +86,12 @@ def end_leftover(pid_file: Path, path: Path, grace_ms: int) -> bool:
     pid = read_pid(pid_file)
     if pid is None:
         return True
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if not _signal(pid, path, number):
+    for number in (stop_signal, signal.SIGKILL):
+        if not _signal(pid, mark, number):
             return True
         deadline_s = time.monotonic() + grace_ms / 1_000
         while time.monotonic() < deadline_s:
-            if not runs_with(pid, path):
+            if not runs_with(pid, mark):
                 return True
             time.sleep(POLL_S)
-    return not runs_with(pid, path)
+    return not runs_with(pid, mark)

@@ -8,10 +8,12 @@ that forked (a worker thread's end would end the server) and needs a preexec fun
 is unsafe in a process with threads. It imports no other module of Bursar, so that it starts
 in the time of a bare interpreter.
 
-    watch.py PIPE_FD PID_FILE SOCKET_DIR GRACE_MS COMMAND...
+    watch.py PIPE_FD PID_FILE SOCKET_DIR GRACE_MS STOP_SIGNAL USER FDS COMMAND...
 
-SOCKET_DIR is removed when the owner is gone; "" removes nothing. What the command writes
-goes where this program's own output goes. Exits with the status of the command.
+SOCKET_DIR is removed when the owner is gone; "" removes nothing. STOP_SIGNAL is the number of
+the signal that makes the server end. The server runs as USER (`uid:gid`), or as this program's
+own user where that is "", and is handed the open files FDS, separated by commas. What the
+command writes goes where this program's own output goes. Exits with the status of the command.
 """
 
 from __future__ import annotations
@@ -63,12 +65,25 @@ def wait_for_end(server: subprocess.Popen[bytes], pipe_fd: int, signals_fd: int)
     return False
 
 
-def end(server: subprocess.Popen[bytes], grace_ms: int) -> int:
+def start(command: list[str], user: str, descriptors: list[int]) -> subprocess.Popen[bytes]:
+    """Run command in this program's folder, as user where one is given."""
+    uid, gid = (int(part) for part in user.split(":")) if user else (None, None)
+    return subprocess.Popen(  # noqa: S603 - our owner's own command
+        command,
+        stdin=subprocess.DEVNULL,
+        pass_fds=descriptors,
+        user=uid,
+        group=gid,
+        extra_groups=[] if user else None,
+    )
+
+
+def end(server: subprocess.Popen[bytes], stop_signal: int, grace_ms: int) -> int:
     """Ask the server to shut down, kill it after grace_ms, and return its exit status."""
     # One thread only: the server is not reaped between the look and the signal, so its pid
     # cannot have become another process's.
     if server.poll() is None:
-        server.terminate()
+        server.send_signal(stop_signal)
     try:
         return server.wait(timeout=grace_ms / 1_000)
     except subprocess.TimeoutExpired:
@@ -93,17 +108,20 @@ def owner_is_gone(pipe_fd: int) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run the server until it or its owner ends."""
-    pipe_fd, pid_file, socket_dir, grace_ms = int(arguments[0]), *arguments[1:3], int(arguments[3])
+    pid_file, socket_dir = arguments[1:3]
+    pipe_fd, grace_ms, stop_signal = (int(arguments[at]) for at in (0, 3, 4))
+    user, command = arguments[5], arguments[7:]
+    descriptors = [int(word) for word in arguments[6].split(",") if word]
     signals_fd = wake_on_signals()
     if owner_is_gone(pipe_fd):
         return 0
     started_s = time.monotonic()
-    server = subprocess.Popen(arguments[4:], stdin=subprocess.DEVNULL)  # noqa: S603 - our owner's own command
+    server = start(command, user, descriptors)
     write_pid(Path(pid_file), server.pid)
     owner_gone = wait_for_end(server, pipe_fd, signals_fd)
-    status = end(server, grace_ms)
+    status = end(server, stop_signal, grace_ms)
     lived_s = time.monotonic() - started_s
-    name = Path(arguments[4]).name
+    name = Path(command[0]).name
     sys.stderr.write(f"{name} {server.pid} ended: {status} after {lived_s:.1f} s\n")
     # Where only the server died, its owner starts it again at the same address.
     if owner_gone and socket_dir:

@@ -7,10 +7,10 @@ All keys of an org are in one slot, so every script is safe on a Redis Cluster:
     {bNN}:h:<org>:<hold id>         a hold, later its tombstone
     {bNN}:x                         holds by expiry
     {bNN}:j                         journal
-    {b}:install                     what this installation is, on whichever slot
+    {bNN}:r                         servers that have sent calls again, while it is rebuilt
 
 `b` is the key namespace, `NN` the shard: crc32(org) modulo the shard count, which is fixed when
-the store is set up.
+the ledger is set up.
 """
 
 from __future__ import annotations
@@ -54,8 +54,19 @@ class Keys:
 
     def shard_keys(self, shard: int) -> list[str]:
         """Return the keys that every writing script takes first: shard, expiries, journal."""
-        tag = self.tag(shard)
-        return [f"{tag}:m", f"{tag}:x", f"{tag}:j"]
+        return [self.meta(shard), self.expiries(shard), self.journal(shard)]
+
+    def expiries(self, shard: int) -> str:
+        """Return the key of a shard's holds by expiry."""
+        return f"{self.tag(shard)}:x"
+
+    def journal(self, shard: int) -> str:
+        """Return the key of a shard's journal."""
+        return f"{self.tag(shard)}:j"
+
+    def replayed(self, shard: int) -> str:
+        """Return the key of the servers that have sent calls again during a rebuild."""
+        return f"{self.tag(shard)}:r"
 
     def counter_prefix(self, shard: int) -> str:
         """Return what all counter keys of a shard begin with."""
@@ -64,11 +75,6 @@ class Keys:
     def hold(self, shard: int, org: str, hold_id: str) -> str:
         """Return the key of a hold."""
         return f"{self.tag(shard)}:h:{org}:{hold_id}"
-
-    @property
-    def install(self) -> str:
-        """Return the key that says what this installation is."""
-        return f"{{{self.namespace}}}:install"
 
 
 def hold_name(key: bytes) -> tuple[str, str]:

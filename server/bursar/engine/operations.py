@@ -41,6 +41,8 @@ class HoldState(IntEnum):
     RELEASED = 3
     EXPIRED = 4
     RECORDED = 5
+    CREDIT = 6
+    ADJUSTED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,63 @@ class RecordOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What to add to one counter.
+
+    Attributes:
+        counter: Which.
+        committed: Amount to add to what is committed, of either sign.
+        credit: Amount to add to its credit, of either sign.
+        slot: Of a rolling counter: the time bucket of `committed`; None: the current one.
+    """
+
+    counter: Counter
+    committed: int = 0
+    credit: int = 0
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustOperation:
+    """Book what no call used: a credit for a time, what a new budget starts with, a correction.
+
+    Attributes:
+        org: Whose it is.
+        hold_id: Of the adjustment; the same one adjusts once.
+        fingerprint: Of its content.
+        adjustments: By counter.
+        expire_ms: When its credits are taken back; 0: they stay for as long as their counters.
+        payload: Kept with it as it is (`payload.encode_payload`).
+        note: Kept in the journal as it is: who and why, as UTF-8 text.
+    """
+
+    org: OrgId
+    hold_id: str
+    fingerprint: bytes
+    adjustments: tuple[Adjustment, ...]
+    expire_ms: int = 0
+    payload: bytes = b""
+    note: bytes = b""
+
+
+class AdjustCode(IntEnum):
+    """How an adjustment went."""
+
+    DONE = 1
+    REPEATED = 2
+    REUSED = 3
+    OVERFLOW = 7
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustOutcome:
+    """How an adjustment went, and its counters now, in order; none where it was refused."""
+
+    code: AdjustCode
+    values: tuple[CounterValues, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Swept:
     """Holds that a sweep ended, entries that it charged, and whether more may be due."""
 
@@ -352,6 +411,12 @@ class Engine(Protocol):
         self, operations: Sequence[RecordOperation], now_ms: int
     ) -> list[RecordOutcome | BursarError]:
         """Book usage without reservations."""
+        ...
+
+    async def adjust(
+        self, operations: Sequence[AdjustOperation], now_ms: int
+    ) -> list[AdjustOutcome | BursarError]:
+        """Book what no call used."""
         ...
 
     async def sweep(self, now_ms: int, most: int) -> Swept:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, TypeVar
 
 from bursar.domain.budget import Counter, CounterValues
-from bursar.domain.errors import BursarError, ClockBehind, ShardCold
+from bursar.domain.errors import BursarError
 from bursar.domain.meter import COUNTER_MAX
 from bursar.domain.subject import OrgId
-from bursar.engine.keys import Keys, hold_name
+from bursar.engine.keys import hold_name
 from bursar.engine.operations import (
+    AdjustCode,
+    AdjustOperation,
+    AdjustOutcome,
+    Denied,
+    ExtendCode,
     ExtendOperation,
     ExtendOutcome,
+    Granted,
     Hold,
     HoldPage,
     HoldState,
@@ -24,93 +28,91 @@ from bursar.engine.operations import (
     RecordOutcome,
     ReserveOperation,
     ReserveOutcome,
+    Reused,
     SettleCode,
     SettleOperation,
     SettleOutcome,
     Swept,
     entry_flags,
 )
+from bursar.engine.recent import as_extended, as_granted
 from bursar.engine.rows import (
     Call,
+    adjust_outcome,
+    adjustment_row,
     extend_outcome,
     hold_of,
     offer_row,
     reserve_outcome,
     retarget_row,
 )
-from bursar.engine.scripts import load_script
-from bursar.engine.store import Store
-from bursar.engine.wire import decode_hold, decode_values, pack, unpack
+from bursar.engine.shards import Shards, sending_again
+from bursar.engine.wire import decode_hold, decode_values, unpack
+from bursar.failpoints import failpoint
 
 _HOLDS_SCANNED_MAX = 1_000
 
-Anything = TypeVar("Anything", ReserveOperation, SettleOperation, ExtendOperation, RecordOperation)
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Bounds of the engine.
-
-    Attributes:
-        tombstone_ms: How long a settled hold's answers are kept.
-        expired_tombstone_ms: How long an expired hold can still be settled.
-        journal_entries_max: Most entries of a shard's journal.
-        clock_lag_ms_max: How far a clock may be behind what a shard has seen.
-    """
-
-    tombstone_ms: int = 900_000
-    expired_tombstone_ms: int = 86_400_000
-    journal_entries_max: int = 100_000
-    clock_lag_ms_max: int = 5_000
+Anything = TypeVar(
+    "Anything",
+    ReserveOperation,
+    SettleOperation,
+    ExtendOperation,
+    RecordOperation,
+    AdjustOperation,
+)
 
 
 class RedisEngine:
-    """Counters and holds on a Redis. See `operations.Engine` for what each method promises."""
+    """Counters and holds on a Redis. See `operations.Engine` for what each method promises.
 
-    def __init__(self, store: Store, keys: Keys, limits: EngineLimits) -> None:
-        self._store = store
-        self._keys = keys
-        self._limits = limits
-        self._epochs: dict[int, bytes] = {}
-        self._sequences: dict[int, int] = {}
-        self._cold: set[int] = set()
+    Attributes:
+        shards: Where they are.
+    """
 
-    async def open(self, epoch: str) -> None:
-        """Set the store up if it is new, and learn what it is.
+    def __init__(self, shards: Shards) -> None:
+        """Brings together what is asked.
 
         Args:
-            epoch: Names the generation of the data where the store is new; 1 to 64 characters.
-
-        Raises:
-            ShardCold: A shard's data is missing although the store was set up before.
-            InternalError: The store was set up with another shard count.
+            shards: The shards that it asks.
         """
-        metas = [self._keys.meta(shard) for shard in range(self._keys.shard_count)]
-        await self._store.set_up(self._keys.install, metas, self._keys.shard_count, epoch)
-        self._epochs = dict(enumerate(await self._store.epochs(metas)))
+        self.shards = shards
+        self._store = shards.store
+        self._keys = shards.keys
+        self._limits = shards.limits
 
-    @property
-    def all_cold(self) -> bool:
-        """Whether no shard could decide when it was asked or looked at last."""
-        return len(self._cold) == self._keys.shard_count
+    async def send_again(self, shard: int) -> tuple[int, int]:
+        """Carry out what this server acknowledged and the record may not have, after a rebuild.
 
-    async def look(self) -> None:
-        """Learn which shards have lost their data, or have it back, also those nobody asks."""
-        seen = dict(self._sequences)
-        metas = [self._keys.meta(shard) for shard in self._epochs]
-        states = await self._store.shard_states(metas)
-        for shard, (epoch, sequence) in zip(self._epochs, states, strict=True):
-            if epoch == self._epochs[shard] and sequence >= seen.get(shard, 0):
-                self._cold.discard(shard)
-            else:
-                self._cold.add(shard)
+        Whatever the shard has already is answered as a repetition. The operations go one by one,
+        in the order in which they were made, each at its own time.
+
+        Returns:
+            How many were sent, and how many could not be carried out.
+        """
+        failed = 0
+        calls = self.shards.unsent(shard)
+        for now_ms, operation in calls:
+            run: Any = {
+                ReserveOperation: self.reserve,
+                SettleOperation: self.settle,
+                ExtendOperation: self.extend,
+                RecordOperation: self.record,
+                AdjustOperation: self.adjust,
+            }[type(operation)]
+            with sending_again():
+                [outcome] = await run([operation], now_ms)
+            failed += _is_lost(outcome)
+        self.shards.note_sent(shard, len(calls))
+        return len(calls), failed
 
     async def reserve(
         self, operations: Sequence[ReserveOperation], now_ms: int
     ) -> list[ReserveOutcome | BursarError]:
         """Book each request's first offer that fits, or find what it got before."""
 
-        async def run(shard: int, group: list[ReserveOperation]) -> list[ReserveOutcome]:
+        async def run(
+            shard: int, group: list[ReserveOperation]
+        ) -> list[ReserveOutcome | BursarError]:
             prefix = self._keys.counter_prefix(shard)
             call = Call(self._keys.shard_keys(shard))
             packed = [
@@ -130,11 +132,18 @@ class RedisEngine:
                 ]
                 for operation, offers in zip(group, packed, strict=True)
             ]
-            results = await self._run("reserve", shard, call, now_ms, prefix, call.specs, rows)
-            return [
+            results = await self.shards.run(
+                "reserve", shard, call, now_ms, prefix, call.specs, rows
+            )
+            outcomes = [
                 reserve_outcome(operation, result)
                 for operation, result in zip(group, results, strict=True)
             ]
+            for operation, outcome in zip(group, outcomes, strict=True):
+                if isinstance(outcome, Granted) and operation.book:
+                    self.shards.keep(shard, now_ms, as_granted(operation, outcome))
+            await self.shards.make_durable(shard, call)
+            return outcomes
 
         return await self._by_shard(operations, run)
 
@@ -161,7 +170,11 @@ class RedisEngine:
                 for operation in group
             ]
             prefix = self._keys.counter_prefix(shard)
-            results = await self._run("settle", shard, call, now_ms, prefix, rows)
+            results = await self.shards.run("settle", shard, call, now_ms, prefix, rows)
+            for operation, result in zip(group, results, strict=True):
+                if result[0] == SettleCode.DONE:
+                    self.shards.keep(shard, now_ms, operation)
+            await self.shards.make_durable(shard, call)
             return [SettleOutcome(SettleCode(result[0]), hold_of(result)) for result in results]
 
         return await self._by_shard(operations, run)
@@ -189,7 +202,11 @@ class RedisEngine:
                 for operation in group
             ]
             prefix = self._keys.counter_prefix(shard)
-            results = await self._run("extend", shard, call, now_ms, prefix, rows)
+            results = await self.shards.run("extend", shard, call, now_ms, prefix, rows)
+            for operation, result in zip(group, results, strict=True):
+                if result[0] == ExtendCode.DONE:
+                    self.shards.keep(shard, now_ms, as_extended(operation))
+            await self.shards.make_durable(shard, call)
             return [extend_outcome(result) for result in results]
 
         return await self._by_shard(operations, run)
@@ -227,8 +244,42 @@ class RedisEngine:
                 ]
                 for operation, uses in zip(group, packed, strict=True)
             ]
-            results = await self._run("record", shard, call, now_ms, prefix, call.specs, rows)
+            results = await self.shards.run("record", shard, call, now_ms, prefix, call.specs, rows)
+            for operation, result in zip(group, results, strict=True):
+                if result[0] == RecordCode.DONE:
+                    self.shards.keep(shard, now_ms, operation)
+            await self.shards.make_durable(shard, call)
             return [RecordOutcome(RecordCode(row[0]), hold_of(row)) for row in results]
+
+        return await self._by_shard(operations, run)
+
+    async def adjust(
+        self, operations: Sequence[AdjustOperation], now_ms: int
+    ) -> list[AdjustOutcome | BursarError]:
+        """Book what no call used."""
+
+        async def run(shard: int, group: list[AdjustOperation]) -> list[AdjustOutcome]:
+            prefix = self._keys.counter_prefix(shard)
+            call = Call(self._keys.shard_keys(shard))
+            packed = [adjustment_row(call, operation, prefix, now_ms) for operation in group]
+            rows = [
+                [
+                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
+                    operation.fingerprint,
+                    operation.expire_ms,
+                    operation.payload,
+                    uses,
+                    self._limits.expired_tombstone_ms,
+                    operation.note,
+                ]
+                for operation, uses in zip(group, packed, strict=True)
+            ]
+            results = await self.shards.run("adjust", shard, call, now_ms, prefix, call.specs, rows)
+            for operation, result in zip(group, results, strict=True):
+                if result[0] == AdjustCode.DONE:
+                    self.shards.keep(shard, now_ms, operation)
+            await self.shards.make_durable(shard, call)
+            return [adjust_outcome(result) for result in results]
 
         return await self._by_shard(operations, run)
 
@@ -242,12 +293,13 @@ class RedisEngine:
             call = Call(self._keys.shard_keys(shard))
             prefix = self._keys.counter_prefix(shard)
             keep_ms = self._limits.expired_tombstone_ms
-            expired, charged, more = await self._run(
+            failpoint("in_sweep")
+            expired, charged, more = await self.shards.run(
                 "sweep", shard, call, now_ms, prefix, most, keep_ms
             )
             return expired, charged, more
 
-        shards = list(self._epochs)
+        shards = self.shards.warm
         due = await self._store.due([self._keys.shard_keys(each)[1] for each in shards], now_ms)
         swept, failures = [], []
         for shard, any_due in zip(shards, due, strict=True):
@@ -271,7 +323,7 @@ class RedisEngine:
         prefix = self._keys.counter_prefix(shard)
         call = Call([self._keys.meta(shard)])
         numbers = [call.counter(counter, prefix, now_ms) for counter in counters]
-        flat = await self._run("read", shard, call, now_ms, call.specs)
+        flat = await self.shards.run("read", shard, call, now_ms, call.specs)
         values = decode_values([int(text) for text in flat])
         return [values[number - 1] for number in numbers]
 
@@ -344,52 +396,19 @@ class RedisEngine:
                 results[position] = result
         return results
 
-    async def _run(self, verb: str, shard: int, call: Call, now_ms: int, *rest: object) -> Any:
-        """Run a script on a shard, and check that the shard is what it was.
 
-        Raises:
-            ShardCold: Its data is missing, of another epoch, or older than what was seen.
-            ClockBehind: This server's clock is too far behind.
-        """
-        head = [
-            self._epochs.get(shard, b""),
-            self._sequences.get(shard, 0),
-            now_ms,
-            self._limits.clock_lag_ms_max,
-            self._limits.journal_entries_max,
-        ]
-        reply = await self._store.run(load_script(verb), call.keys, pack([head, *rest]))
-        status, sequence, results = unpack(reply)
-        if status in (_Status.MISSING, _Status.OTHER_EPOCH, _Status.OLDER):
-            self._cold.add(shard)
-        else:
-            self._cold.discard(shard)
-        if status != _Status.OK:
-            raise _shard_error(_Status(status), self._keys.tag(shard))
-        if sequence > self._sequences.get(shard, 0):
-            self._sequences[shard] = sequence
-        return results
-
-
-class _Status(IntEnum):
-    """What a script says of its shard; mirrors `lua/include/shard.lua`."""
-
-    OK = 0
-    MISSING = 1
-    OTHER_EPOCH = 2
-    OLDER = 3
-    CLOCK_BEHIND = 4
-
-
-def _shard_error(status: _Status, tag: str) -> BursarError:
-    match status:
-        case _Status.MISSING:
-            what = f"the data of shard {tag} is gone from Redis"
-        case _Status.OTHER_EPOCH:
-            what = f"the data of shard {tag} was set up anew since this server started"
-        case _Status.OLDER:
-            what = f"shard {tag} has lost calls that it had answered"
+def _is_lost(outcome: object) -> bool:
+    """Tell whether what was acknowledged could not be carried out again."""
+    match outcome:
+        case BursarError() | Denied() | Reused():
+            return True
+        case SettleOutcome():
+            return outcome.code not in (SettleCode.DONE, SettleCode.REPEATED)
+        case ExtendOutcome():
+            return outcome.code not in (ExtendCode.DONE, ExtendCode.CHANGED)
+        case RecordOutcome():
+            return outcome.code not in (RecordCode.DONE, RecordCode.REPEATED)
+        case AdjustOutcome():
+            return outcome.code not in (AdjustCode.DONE, AdjustCode.REPEATED)
         case _:
-            what = f"this server's clock is behind what shard {tag} has seen; check its time source"
-            return ClockBehind(what, shard=tag)
-    return ShardCold(f"{what}; nothing is decided from it until it is restored", shard=tag)
+            return False

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from bursar.domain.budget import Counter, CounterValues
+from bursar.domain.errors import BursarError, JournalFull
 from bursar.domain.meter import COUNTER_MAX
 from bursar.domain.offer import Offer
 from bursar.domain.subject import target_key
 from bursar.engine.keys import counter_spec
 from bursar.engine.operations import (
+    AdjustCode,
+    AdjustOperation,
+    AdjustOutcome,
     Denied,
     EntryFlags,
     ExtendCode,
@@ -27,13 +31,22 @@ from bursar.engine.wire import decode_hold, decode_values
 
 
 class Call:
-    """One script call being built: its keys, each once, and where they are."""
+    """One script call: its keys, each once, and where they are; then how safe it is.
+
+    Attributes:
+        keys: In order.
+        specs: How each counter lives, in order.
+        replicas: How many replicas had it, where that was asked.
+        journaled: Sequence number of the newest journal entry as of this call.
+    """
 
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
         self._first_counter = len(keys)
         self._index: dict[str, int] = {}
         self.specs: list[tuple[int, int, int, int]] = []
+        self.replicas = 0
+        self.journaled = 0
 
     def counter(self, counter: Counter, prefix: str, now_ms: int) -> int:
         """Return the number of a counter in this call, from 1."""
@@ -66,7 +79,7 @@ def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> list[object
     return [offer.output_min, offer.output_max, target_key(offer.target), uses]
 
 
-def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome:
+def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome | BursarError:
     """Return what the reserve script replied for an operation."""
     match result[0]:
         case 1:
@@ -75,12 +88,39 @@ def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOu
             return Found(decode_hold(result[1]))
         case 3:
             return Reused()
+        case 4:
+            return JournalFull(
+                "more calls wait to be recorded than may: nothing new is granted until PostgreSQL "
+                "has caught up; settling goes on"
+            )
         case _:
             values = decode_values(result[1] or [], buckets=True)
             ids = dict.fromkeys(
                 use.counter.id for offer in operation.offers for use in offer.uses if use.counts
             )
             return Denied(dict(zip(ids, values, strict=True)))
+
+
+def adjustment_row(
+    call: Call, operation: AdjustOperation, prefix: str, now_ms: int
+) -> list[object]:
+    """Return the counters of an adjustment as the adjust script reads them."""
+    uses: list[object] = []
+    for each in operation.adjustments:
+        uses += (
+            call.counter(each.counter, prefix, now_ms),
+            -1 if each.slot is None else each.slot,
+            each.committed,
+            each.credit,
+            each.counter.budget.meter,
+        )
+    return uses
+
+
+def adjust_outcome(result: list[Any]) -> AdjustOutcome:
+    """Return what the adjust script replied for an operation."""
+    values = result[2] if len(result) > 2 else []  # noqa: PLR2004 - third place
+    return AdjustOutcome(AdjustCode(result[0]), decode_values(values or []))
 
 
 def retarget_row(operation: SettleOperation, now_ms: int) -> object:

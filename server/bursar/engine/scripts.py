@@ -10,7 +10,8 @@ from importlib import resources
 
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 
-VERBS = ("reserve", "settle", "extend", "record", "sweep", "read")
+VERBS = ("reserve", "settle", "extend", "record", "adjust", "sweep", "read")
+"""Scripts of the calls; the others keep a shard: `fence`, `purge`, `load`, `open`, `trim`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def load_script(name: str) -> Script:
     """Return the script of a verb.
 
     Args:
-        name: One of VERBS.
+        name: Of a file in `lua/`.
     """
     folder = resources.files("bursar.engine") / "lua"
 

@@ -27,7 +27,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from bursar.domain.errors import BursarError, InternalError, ShardCold, StoreFull, StoreUnavailable
+from bursar.domain.errors import BursarError, InternalError, StoreFull, StoreUnavailable
 from bursar.engine.scripts import Script
 
 VERSION_MIN = (6, 2)
@@ -65,6 +65,25 @@ class ServerFacts:
                 "budgets would forget what was spent; set maxmemory-policy noeviction"
             )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """How a shard's data is marked in Redis.
+
+    Attributes:
+        epoch: Generation of the data; empty where there is none to decide from.
+        sequence: Of the newest call, 0 where none.
+        newest_ms: Newest time that a call had.
+        replaying: Rebuilt, and waiting for calls to be sent again.
+        trimmed: Id of the newest journal entry that was recorded and dropped, or empty.
+    """
+
+    epoch: str
+    sequence: int
+    newest_ms: int
+    replaying: bool
+    trimmed: str
 
 
 class Store:
@@ -113,57 +132,102 @@ class Store:
             answer: bytes = reply
             return answer
 
-    async def set_up(
-        self, install_key: str, meta_keys: Sequence[str], shard_count: int, epoch: str
-    ) -> None:
-        """Begin with empty shards where the store is new; otherwise change nothing.
+    async def run_replicated(
+        self, script: Script, keys: Sequence[str], argument: bytes, replicas: int
+    ) -> tuple[bytes, int]:
+        """Run a script, and wait on the same connection for replicas to have its writes.
 
-        The install key tells a new store from one that has lost a shard. While its state is
-        `begun` no server decides anything, so whoever finds it so may finish.
+        Returns:
+            What it replied, and how many replicas had it in time.
 
         Raises:
-            InternalError: The store was set up with another shard count.
+            StoreUnavailable: Redis does not answer; the outcome is unknown.
+            StoreFull: Redis is out of memory; nothing was done.
         """
+        wait_ms = max(int(self._timeout_s * 1_000) // 2, 1)
         async with self._translated():
-            await self._redis.hsetnx(install_key, "shards", str(shard_count))
-            await self._redis.hsetnx(install_key, "epoch", epoch)
-            known = await self._redis.hgetall(install_key)
-            if int(known[b"shards"]) != shard_count:
-                raise InternalError(
-                    f"this Redis was set up with {known[b'shards'].decode()} shards, not "
-                    f"{shard_count}; set BURSAR_SHARD_COUNT to match",
+            for command, name in (("EVALSHA", script.sha), ("EVAL", script.text)):
+                pipeline = self._redis.pipeline(transaction=False)
+                pipeline.execute_command(command, name, len(keys), *keys, argument)
+                pipeline.execute_command("WAIT", replicas, wait_ms)
+                reply, reached = await pipeline.execute(raise_on_error=False)
+                if isinstance(reply, NoScriptError):
+                    continue
+                if isinstance(reply, RedisError):
+                    raise reply
+                return reply, reached if isinstance(reached, int) else 0
+            raise InternalError("Redis knows no script")
+
+    async def streams(
+        self, wanted: Sequence[tuple[str, str]], most: int
+    ) -> list[list[tuple[bytes, dict[bytes, bytes]]]]:
+        """Return of each stream what follows an id, in order, at most so many entries of each."""
+        if not wanted:
+            return []
+        async with self._translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key, after in wanted:
+                pipeline.xrange(key, f"({after}", "+", count=most)
+            return list(await pipeline.execute())
+
+    async def stream_lengths(self, keys: Sequence[str]) -> list[int]:
+        """Return how many entries each stream has."""
+        async with self._translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.xlen(key)
+            return list(await pipeline.execute())
+
+    async def scan(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
+        """Return a page of the keys that match, and where the next one begins (0: nowhere)."""
+        async with self._translated():
+            following, names = await self._redis.scan(cursor, match=pattern, count=count)
+            return int(following), list(names)
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """Return the fields of each hash; none where it is not there."""
+        if not keys:
+            return []
+        async with self._translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hgetall(key)
+            return list(await pipeline.execute())
+
+    async def add_member(self, key: str, member: str) -> None:
+        """Add to a set."""
+        async with self._translated():
+            await self._redis.sadd(key, member)
+
+    async def members(self, key: str) -> set[bytes]:
+        """Return a set."""
+        async with self._translated():
+            return set(await self._redis.smembers(key))
+
+    async def together(self, *commands: Sequence[Any]) -> list[Any]:
+        """Carry out reading commands as one step, so that they see one moment of one slot."""
+        async with self._translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute())
+
+    async def shard_states(self, meta_keys: Sequence[str]) -> list[ShardState]:
+        """Return how each shard's data is marked."""
+        async with self._translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for key in meta_keys:
+                pipeline.hmget(key, "epoch", "seq", "now", "replaying", "trimmed")
+            return [
+                ShardState(
+                    _text(epoch) if epoch else "",
+                    int(sequence or 0),
+                    int(newest or 0),
+                    replaying is not None,
+                    _text(trimmed) if trimmed else "",
                 )
-            if known.get(b"state") == b"ready":
-                return
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in meta_keys:
-                pipeline.hsetnx(key, "epoch", known[b"epoch"])
-            await pipeline.execute()
-            await self._redis.hset(install_key, "state", "ready")
-
-    async def epochs(self, meta_keys: Sequence[str]) -> list[bytes]:
-        """Return the epoch of each shard.
-
-        Raises:
-            ShardCold: A shard has none.
-        """
-        found = [epoch for epoch, _ in await self.shard_states(meta_keys)]
-        missing = [key for key, epoch in zip(meta_keys, found, strict=True) if epoch is None]
-        if missing:
-            raise ShardCold(
-                f"{len(missing)} of {len(meta_keys)} shards have lost their data, the first is "
-                f"{missing[0]}; restore Redis from its append-only file or a backup",
-                shard=missing[0],
-            )
-        return [epoch for epoch in found if epoch is not None]
-
-    async def shard_states(self, meta_keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
-        """Return epoch and sequence number of each shard; None and 0 where it has none."""
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in meta_keys:
-                pipeline.hmget(key, "epoch", "seq")
-            return [(epoch, int(sequence or 0)) for epoch, sequence in await pipeline.execute()]
+                for epoch, sequence, newest, replaying, trimmed in await pipeline.execute()
+            ]
 
     async def due(self, expiry_keys: Sequence[str], now_ms: int) -> list[bool]:
         """Return for each shard whether any of its holds is over."""

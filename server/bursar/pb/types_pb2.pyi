@@ -61,6 +61,7 @@ class NoticeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_KIND_EXCEEDED: _ClassVar[NoticeKind]
     NOTICE_KIND_UNPRICED: _ClassVar[NoticeKind]
     NOTICE_KIND_UNBUDGETED: _ClassVar[NoticeKind]
+    NOTICE_KIND_NOT_ENFORCED: _ClassVar[NoticeKind]
 
 class DenialKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -118,6 +119,7 @@ NOTICE_KIND_RUNG: NoticeKind
 NOTICE_KIND_EXCEEDED: NoticeKind
 NOTICE_KIND_UNPRICED: NoticeKind
 NOTICE_KIND_UNBUDGETED: NoticeKind
+NOTICE_KIND_NOT_ENFORCED: NoticeKind
 DENIAL_KIND_UNSPECIFIED: DenialKind
 DENIAL_KIND_HELD: DenialKind
 DENIAL_KIND_SPENT: DenialKind

@@ -26,8 +26,10 @@ if _version_not_supported:
 
 
 class UsageServiceStub:
-    """UsageService answers what is spent, held and left. It reads the same counters
-    that decide, so it never disagrees with a decision.
+    """UsageService answers what is spent, held and left. GetBalances, Explain and
+    ListHolds read the same counters that decide, so they never disagree with a
+    decision. QueryUsage and ListLedgerEntries read the ledger, which follows
+    within moments; their answers say how far it is.
     """
 
     def __init__(self, channel):
@@ -51,11 +53,28 @@ class UsageServiceStub:
                 request_serializer=bursar_dot_v1_dot_usage__service__pb2.ListHoldsRequest.SerializeToString,
                 response_deserializer=bursar_dot_v1_dot_usage__service__pb2.ListHoldsResponse.FromString,
                 _registered_method=True)
+        self.QueryUsage = channel.unary_unary(
+                '/bursar.v1.UsageService/QueryUsage',
+                request_serializer=bursar_dot_v1_dot_usage__service__pb2.QueryUsageRequest.SerializeToString,
+                response_deserializer=bursar_dot_v1_dot_usage__service__pb2.QueryUsageResponse.FromString,
+                _registered_method=True)
+        self.ListLedgerEntries = channel.unary_unary(
+                '/bursar.v1.UsageService/ListLedgerEntries',
+                request_serializer=bursar_dot_v1_dot_usage__service__pb2.ListLedgerEntriesRequest.SerializeToString,
+                response_deserializer=bursar_dot_v1_dot_usage__service__pb2.ListLedgerEntriesResponse.FromString,
+                _registered_method=True)
+        self.Verify = channel.unary_unary(
+                '/bursar.v1.UsageService/Verify',
+                request_serializer=bursar_dot_v1_dot_usage__service__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=bursar_dot_v1_dot_usage__service__pb2.VerifyResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer:
-    """UsageService answers what is spent, held and left. It reads the same counters
-    that decide, so it never disagrees with a decision.
+    """UsageService answers what is spent, held and left. GetBalances, Explain and
+    ListHolds read the same counters that decide, so they never disagree with a
+    decision. QueryUsage and ListLedgerEntries read the ledger, which follows
+    within moments; their answers say how far it is.
     """
 
     def GetBalances(self, request, context):
@@ -80,6 +99,28 @@ class UsageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QueryUsage(self, request, context):
+        """QueryUsage adds up what was used, by any level, model and time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLedgerEntries(self, request, context):
+        """ListLedgerEntries lists what was booked, entry by entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Verify(self, request, context):
+        """Verify compares the ledger with the counters and holds that decide, while
+        they are in use, and repairs them if asked to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +139,21 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     request_deserializer=bursar_dot_v1_dot_usage__service__pb2.ListHoldsRequest.FromString,
                     response_serializer=bursar_dot_v1_dot_usage__service__pb2.ListHoldsResponse.SerializeToString,
             ),
+            'QueryUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryUsage,
+                    request_deserializer=bursar_dot_v1_dot_usage__service__pb2.QueryUsageRequest.FromString,
+                    response_serializer=bursar_dot_v1_dot_usage__service__pb2.QueryUsageResponse.SerializeToString,
+            ),
+            'ListLedgerEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLedgerEntries,
+                    request_deserializer=bursar_dot_v1_dot_usage__service__pb2.ListLedgerEntriesRequest.FromString,
+                    response_serializer=bursar_dot_v1_dot_usage__service__pb2.ListLedgerEntriesResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=bursar_dot_v1_dot_usage__service__pb2.VerifyRequest.FromString,
+                    response_serializer=bursar_dot_v1_dot_usage__service__pb2.VerifyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'bursar.v1.UsageService', rpc_method_handlers)
@@ -107,8 +163,10 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService:
-    """UsageService answers what is spent, held and left. It reads the same counters
-    that decide, so it never disagrees with a decision.
+    """UsageService answers what is spent, held and left. GetBalances, Explain and
+    ListHolds read the same counters that decide, so they never disagree with a
+    decision. QueryUsage and ListLedgerEntries read the ledger, which follows
+    within moments; their answers say how far it is.
     """
 
     @staticmethod
@@ -182,6 +240,87 @@ class UsageService:
             '/bursar.v1.UsageService/ListHolds',
             bursar_dot_v1_dot_usage__service__pb2.ListHoldsRequest.SerializeToString,
             bursar_dot_v1_dot_usage__service__pb2.ListHoldsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QueryUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bursar.v1.UsageService/QueryUsage',
+            bursar_dot_v1_dot_usage__service__pb2.QueryUsageRequest.SerializeToString,
+            bursar_dot_v1_dot_usage__service__pb2.QueryUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLedgerEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bursar.v1.UsageService/ListLedgerEntries',
+            bursar_dot_v1_dot_usage__service__pb2.ListLedgerEntriesRequest.SerializeToString,
+            bursar_dot_v1_dot_usage__service__pb2.ListLedgerEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/bursar.v1.UsageService/Verify',
+            bursar_dot_v1_dot_usage__service__pb2.VerifyRequest.SerializeToString,
+            bursar_dot_v1_dot_usage__service__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping
-from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
 from bursar.domain import meter
 from bursar.domain.budget import Degradation, Priority
-from bursar.domain.errors import Fault, FieldInvalid, LimitExceeded
+from bursar.domain.errors import Fault
 from bursar.domain.meter import Estimate, Usage
 from bursar.domain.request import (
     CommitRequest,
@@ -21,14 +18,18 @@ from bursar.domain.request import (
     ReleaseRequest,
     ReserveRequest,
 )
-from bursar.domain.subject import LEVELS, OrgId, Subject, Target
+from bursar.domain.subject import Subject, Target
 from bursar.pb import budget_authority_service_pb2 as authority_pb
 from bursar.pb import types_pb2 as types_pb
+from bursar.service.fields import (
+    LABEL_KEY,
+    check_count,
+    check_range,
+    check_text,
+    decode_subject,
+    unless_faulty,
+)
 
-Value = TypeVar("Value")
-
-TEXT_BYTES_MAX = 256
-LABELS_MAX = 32
 ACCEPTS_MAX = 16
 CUSTOM_METERS_MAX = 16
 TOKENS_MAX = 1_000_000_000
@@ -38,8 +39,6 @@ TTL_MS_MIN = 1_000
 PAGE_TOKEN_BYTES_MAX = 512
 NANOS_PER_SECOND = 1_000_000_000
 
-_ORG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 
 _PRIORITIES = {
     types_pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
@@ -77,10 +76,10 @@ class Decoder:
     def reserve(self, message: authority_pb.ReserveRequest) -> ReserveRequest:
         """Decode a reserve."""
         faults: list[Fault] = []
-        _text(faults, "request_id", message.request_id, required=True)
+        check_text(faults, "request_id", message.request_id, required=True)
         request = ReserveRequest(
             request_id=message.request_id,
-            subject=_subject(faults, message.subject),
+            subject=decode_subject(faults, message.subject),
             target=_target(faults, message.target),
             estimate=_estimate(faults, message.estimate),
             ttl_ms=self._ttl(faults, message.ttl, given=message.HasField("ttl")),
@@ -89,14 +88,14 @@ class Decoder:
             validate_only=message.validate_only,
             closing=message.closing,
         )
-        return _checked(request, faults)
+        return unless_faulty(request, faults)
 
     def check(self, message: authority_pb.CheckRequest) -> ReserveRequest:
         """Decode a check: a reserve that holds nothing and needs no id."""
         faults: list[Fault] = []
         request = ReserveRequest(
             request_id="",
-            subject=_subject(faults, message.subject),
+            subject=decode_subject(faults, message.subject),
             target=_target(faults, message.target),
             estimate=_estimate(faults, message.estimate),
             ttl_ms=self._default_ttl_ms,
@@ -105,14 +104,14 @@ class Decoder:
             validate_only=True,
             closing=message.closing,
         )
-        return _checked(request, faults)
+        return unless_faulty(request, faults)
 
     def commit(self, message: authority_pb.CommitRequest) -> CommitRequest:
         """Decode a commit."""
         faults: list[Fault] = []
-        _text(faults, "reservation_id", message.reservation_id, required=True)
+        check_text(faults, "reservation_id", message.reservation_id, required=True)
         if message.partial:
-            _within(faults, "sequence", message.sequence, 1, SEQUENCE_MAX)
+            check_range(faults, "sequence", message.sequence, 1, SEQUENCE_MAX)
         elif message.sequence != 0:
             faults.append(Fault("sequence", "must be 0 in a final commit; set partial for others"))
         request = CommitRequest(
@@ -124,40 +123,40 @@ class Decoder:
             sequence=message.sequence,
             estimated=message.estimated,
         )
-        return _checked(request, faults)
+        return unless_faulty(request, faults)
 
     def release(self, message: authority_pb.ReleaseRequest) -> ReleaseRequest:
         """Decode a release."""
         faults: list[Fault] = []
-        _text(faults, "reservation_id", message.reservation_id, required=True)
-        return _checked(ReleaseRequest(message.reservation_id), faults)
+        check_text(faults, "reservation_id", message.reservation_id, required=True)
+        return unless_faulty(ReleaseRequest(message.reservation_id), faults)
 
     def extend(self, message: authority_pb.ExtendRequest) -> ExtendRequest:
         """Decode an extend."""
         faults: list[Fault] = []
-        _text(faults, "reservation_id", message.reservation_id, required=True)
+        check_text(faults, "reservation_id", message.reservation_id, required=True)
         ttl_ms = self._ttl(faults, message.ttl, given=True) if message.HasField("ttl") else None
         output = None
         if message.HasField("max_output_tokens"):
             output = message.max_output_tokens
-            _within(faults, "max_output_tokens", output, 1, TOKENS_MAX)
+            check_range(faults, "max_output_tokens", output, 1, TOKENS_MAX)
         if ttl_ms is None and output is None:
             faults.append(Fault("ttl", "give ttl or max_output_tokens: there is nothing to change"))
-        return _checked(ExtendRequest(message.reservation_id, ttl_ms, output), faults)
+        return unless_faulty(ExtendRequest(message.reservation_id, ttl_ms, output), faults)
 
     def record(self, message: authority_pb.RecordRequest) -> RecordRequest:
         """Decode a record."""
         faults: list[Fault] = []
-        _text(faults, "request_id", message.request_id, required=True)
+        check_text(faults, "request_id", message.request_id, required=True)
         request = RecordRequest(
             request_id=message.request_id,
-            subject=_subject(faults, message.subject),
+            subject=decode_subject(faults, message.subject),
             target=_target(faults, message.target),
             usage=_usage(faults, message.usage, given=message.HasField("usage")),
             outcome=_outcome(faults, message.outcome),
             estimated=message.estimated,
         )
-        return _checked(request, faults)
+        return unless_faulty(request, faults)
 
     def _ttl(self, faults: list[Fault], ttl: Duration, *, given: bool) -> int:
         if not given:
@@ -178,14 +177,14 @@ def decode_query(subject: types_pb.Subject, page_size: int, page_token: str) -> 
         FieldInvalid: With every fault.
     """
     faults: list[Fault] = []
-    decoded = _subject(faults, subject)
+    decoded = decode_subject(faults, subject)
     if page_size < 0:
         faults.append(Fault("page_size", f"must be 0 or more, is {page_size}"))
     if page_token.isascii():
-        _text(faults, "page_token", page_token, bytes_max=PAGE_TOKEN_BYTES_MAX)
+        check_text(faults, "page_token", page_token, bytes_max=PAGE_TOKEN_BYTES_MAX)
     else:  # Digits of other scripts look like numbers to Python.
         faults.append(Fault("page_token", "is not from a page before; start again without it"))
-    return _checked(decoded, faults)
+    return unless_faulty(decoded, faults)
 
 
 def decode_question(subject: types_pb.Subject, target: types_pb.Target) -> tuple[Subject, Target]:
@@ -195,65 +194,28 @@ def decode_question(subject: types_pb.Subject, target: types_pb.Target) -> tuple
         FieldInvalid: With every fault.
     """
     faults: list[Fault] = []
-    decoded = (_subject(faults, subject), _target(faults, target))
-    return _checked(decoded, faults)
-
-
-def _checked(value: Value, faults: list[Fault]) -> Value:
-    if faults:
-        raise FieldInvalid(*faults)
-    return value
-
-
-def _subject(faults: list[Fault], message: types_pb.Subject) -> Subject:
-    if not message.org:
-        faults.append(Fault("subject.org", "is required"))
-    elif not _ORG.fullmatch(message.org):
-        faults.append(
-            Fault(
-                "subject.org",
-                "must be 1 to 63 of a-z, 0-9 and -, beginning with a letter, not ending with -",
-            )
-        )
-    for level in LEVELS:
-        _text(faults, f"subject.{level}", getattr(message, level))
-    _bounded("subject.labels", len(message.labels), LABELS_MAX)
-    for key, value in message.labels.items():
-        if not _LABEL_KEY.fullmatch(key):
-            shown = ascii(key[:64])
-            fault = f"{shown} is not a key: 1 to 63 of a-z, 0-9, _, . and -, a letter first"
-            faults.append(Fault("subject.labels", fault))
-        else:
-            _text(faults, f'subject.labels["{key}"]', value, required=True)
-    return Subject(
-        OrgId(message.org),
-        message.team,
-        message.feature,
-        message.agent,
-        message.user,
-        message.task,
-        dict(message.labels),
-    )
+    decoded = (decode_subject(faults, subject), _target(faults, target))
+    return unless_faulty(decoded, faults)
 
 
 def _target(faults: list[Fault], message: types_pb.Target) -> Target:
-    _text(faults, "target.provider", message.provider)
-    _text(faults, "target.model", message.model, required=True)
+    check_text(faults, "target.provider", message.provider)
+    check_text(faults, "target.model", message.model, required=True)
     return Target(message.provider, message.model)
 
 
 def _estimate(faults: list[Fault], message: types_pb.Estimate) -> Estimate:
     path = "estimate"
-    _within(faults, f"{path}.input_tokens", message.input_tokens, 0, TOKENS_MAX)
+    check_range(faults, f"{path}.input_tokens", message.input_tokens, 0, TOKENS_MAX)
     output = message.max_output_tokens if message.HasField("max_output_tokens") else None
     least = message.min_output_tokens if message.HasField("min_output_tokens") else None
     if output is not None:
-        _within(faults, f"{path}.max_output_tokens", output, 1, TOKENS_MAX)
+        check_range(faults, f"{path}.max_output_tokens", output, 1, TOKENS_MAX)
     if least is not None:
         most = TOKENS_MAX if output is None else max(output, 1)
-        _within(faults, f"{path}.min_output_tokens", least, 1, most)
+        check_range(faults, f"{path}.min_output_tokens", least, 1, most)
     requests = message.requests if message.HasField("requests") else 1
-    _within(faults, f"{path}.requests", requests, 1, REQUESTS_MAX)
+    check_range(faults, f"{path}.requests", requests, 1, REQUESTS_MAX)
     _input_parts(faults, path, message)
     return Estimate(
         input_tokens=message.input_tokens,
@@ -273,15 +235,15 @@ def _usage(faults: list[Fault], message: types_pb.Usage, *, given: bool) -> Usag
         # Missing usage is not zero usage.
         faults.append(Fault(path, "is required; release the reservation if nothing was used"))
         return Usage()
-    _within(faults, f"{path}.input_tokens", message.input_tokens, 0, TOKENS_MAX)
-    _within(faults, f"{path}.output_tokens", message.output_tokens, 0, TOKENS_MAX)
+    check_range(faults, f"{path}.input_tokens", message.input_tokens, 0, TOKENS_MAX)
+    check_range(faults, f"{path}.output_tokens", message.output_tokens, 0, TOKENS_MAX)
     _input_parts(faults, path, message)
     output = max(message.output_tokens, 0)
-    _within(faults, f"{path}.reasoning_tokens", message.reasoning_tokens, 0, output)
-    _within(faults, f"{path}.output_audio_tokens", message.output_audio_tokens, 0, output)
+    check_range(faults, f"{path}.reasoning_tokens", message.reasoning_tokens, 0, output)
+    check_range(faults, f"{path}.output_audio_tokens", message.output_audio_tokens, 0, output)
     requests = message.requests if message.HasField("requests") else None
     if requests is not None:
-        _within(faults, f"{path}.requests", requests, 0, REQUESTS_MAX)
+        check_range(faults, f"{path}.requests", requests, 0, REQUESTS_MAX)
     return Usage(
         input_tokens=message.input_tokens,
         output_tokens=message.output_tokens,
@@ -299,19 +261,19 @@ def _input_parts(
     faults: list[Fault], path: str, message: types_pb.Estimate | types_pb.Usage
 ) -> None:
     whole = max(message.input_tokens, 0)
-    _within(faults, f"{path}.cache_read_tokens", message.cache_read_tokens, 0, whole)
+    check_range(faults, f"{path}.cache_read_tokens", message.cache_read_tokens, 0, whole)
     rest = max(whole - max(message.cache_read_tokens, 0), 0)
-    _within(faults, f"{path}.cache_write_tokens", message.cache_write_tokens, 0, rest)
-    _within(faults, f"{path}.input_audio_tokens", message.input_audio_tokens, 0, whole)
+    check_range(faults, f"{path}.cache_write_tokens", message.cache_write_tokens, 0, rest)
+    check_range(faults, f"{path}.input_audio_tokens", message.input_audio_tokens, 0, whole)
 
 
 def _custom_meters(faults: list[Fault], path: str, amounts: Mapping[str, int]) -> dict[str, int]:
-    _bounded(f"{path}.custom_meters", len(amounts), CUSTOM_METERS_MAX)
+    check_count(f"{path}.custom_meters", len(amounts), CUSTOM_METERS_MAX)
     for name, amount in amounts.items():
-        if not _LABEL_KEY.fullmatch(name):
+        if not LABEL_KEY.fullmatch(name):
             faults.append(Fault(f"{path}.custom_meters", f"{name[:64]!a} is not a meter"))
         else:
-            _within(faults, f'{path}.custom_meters["{name}"]', amount, 0, meter.AMOUNT_MAX)
+            check_range(faults, f'{path}.custom_meters["{name}"]', amount, 0, meter.AMOUNT_MAX)
     return dict(amounts)
 
 
@@ -325,7 +287,7 @@ def _priority(faults: list[Fault], value: int) -> Priority:
 
 def _accepts(faults: list[Fault], values: object) -> frozenset[Degradation]:
     listed = list(values)  # type: ignore[call-overload]
-    _bounded("accepts", len(listed), ACCEPTS_MAX)
+    check_count("accepts", len(listed), ACCEPTS_MAX)
     for position, value in enumerate(listed):
         if value not in _DEGRADATIONS:
             faults.append(Fault(f"accepts[{position}]", f"{value} is not a Degradation"))
@@ -338,35 +300,3 @@ def _outcome(faults: list[Fault], value: int) -> Outcome:
         faults.append(Fault("outcome", f"{value} is not an Outcome"))
         return Outcome.SUCCEEDED
     return Outcome(found)
-
-
-def _bounded(path: str, count: int, most: int) -> None:
-    if count > most:
-        raise LimitExceeded(path, "entries", count, most)
-
-
-def _within(faults: list[Fault], path: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        faults.append(Fault(path, f"must be {least} to {most}, is {value}"))
-
-
-def _text(
-    faults: list[Fault],
-    path: str,
-    value: str,
-    *,
-    required: bool = False,
-    bytes_max: int = TEXT_BYTES_MAX,
-) -> None:
-    if not value:
-        if required:
-            faults.append(Fault(path, "is required"))
-        return
-    # What is plain ASCII needs none of the slower tests.
-    size = len(value) if value.isascii() else len(value.encode())
-    if size > bytes_max:
-        faults.append(Fault(path, f"must be at most {bytes_max} bytes, is {size}"))
-    elif not value.isprintable() and any(unicodedata.category(char) == "Cc" for char in value):
-        faults.append(Fault(path, "must not have control characters"))
-    elif not value.isascii() and not unicodedata.is_normalized("NFC", value):
-        faults.append(Fault(path, "must be in Unicode normalization form NFC"))

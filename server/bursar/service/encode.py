@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from bursar.authority.authority import Answer
 from bursar.authority.usage import Balances, BudgetExplanation, Explanation, Holds
-from bursar.domain import meter
 from bursar.domain.answer import (
     Charge,
     Decision,
@@ -22,20 +18,20 @@ from bursar.domain.answer import (
     SettleAnswer,
 )
 from bursar.domain.budget import CounterStatus, Mode
-from bursar.domain.subject import Subject, Target
 from bursar.domain.window import WindowKind
 from bursar.pb import budget_authority_service_pb2 as authority_pb
 from bursar.pb import types_pb2 as types_pb
 from bursar.pb import usage_service_pb2 as usage_pb
+from bursar.service.parts import (
+    custom_meter,
+    encode_duration,
+    encode_meter,
+    encode_subject,
+    encode_target,
+    encode_time,
+    set_time,
+)
 
-_METERS: dict[str, types_pb.Meter] = {
-    meter.TOTAL_TOKENS: types_pb.METER_TOTAL_TOKENS,
-    meter.INPUT_TOKENS: types_pb.METER_INPUT_TOKENS,
-    meter.OUTPUT_TOKENS: types_pb.METER_OUTPUT_TOKENS,
-    meter.COST: types_pb.METER_COST,
-    meter.REQUESTS: types_pb.METER_REQUESTS,
-    meter.CONCURRENCY: types_pb.METER_CONCURRENCY,
-}
 _DECISIONS = {
     Decision.GRANTED: types_pb.DECISION_GRANTED,
     Decision.GRANTED_DEGRADED: types_pb.DECISION_GRANTED_DEGRADED,
@@ -53,6 +49,7 @@ _NOTICE_KINDS = {
     NoticeKind.EXCEEDED: types_pb.NOTICE_KIND_EXCEEDED,
     NoticeKind.UNPRICED: types_pb.NOTICE_KIND_UNPRICED,
     NoticeKind.UNBUDGETED: types_pb.NOTICE_KIND_UNBUDGETED,
+    NoticeKind.NOT_ENFORCED: types_pb.NOTICE_KIND_NOT_ENFORCED,
 }
 _MODES = {
     Mode.ENFORCE: types_pb.BUDGET_MODE_ENFORCE,
@@ -73,17 +70,18 @@ def encode_reserve(answer: ReserveAnswer) -> authority_pb.ReserveResponse:
     return authority_pb.ReserveResponse(
         reservation_id=answer.reservation_id,
         decision=_DECISIONS[answer.decision],
-        target=_target(answer.target) if answer.target else None,
+        target=encode_target(answer.target) if answer.target else None,
         max_output_tokens=answer.max_output_tokens,
         max_input_tokens=answer.max_input_tokens,
         directive=_directive(answer.directive),
-        expire_time=_time(answer.expire_ms) if answer.expire_ms is not None else None,
-        ttl=_duration(answer.ttl_ms) if answer.ttl_ms is not None else None,
-        counters=[_status(status) for status in answer.counters],
+        expire_time=encode_time(answer.expire_ms) if answer.expire_ms is not None else None,
+        ttl=encode_duration(answer.ttl_ms) if answer.ttl_ms is not None else None,
+        counters=[encode_counter(status) for status in answer.counters],
         denial=_denial(answer.denial) if answer.denial else None,
         unbudgeted=answer.unbudgeted,
         unpriced=answer.unpriced,
         policy_version=answer.policy_version,
+        not_enforced=bool(answer.not_enforced),
     )
 
 
@@ -92,11 +90,11 @@ def encode_commit(answer: SettleAnswer) -> authority_pb.CommitResponse:
     return authority_pb.CommitResponse(
         reservation_id=answer.reservation_id,
         charges=[_charge(charge) for charge in answer.charges],
-        counters=[_status(status) for status in answer.counters],
+        counters=[encode_counter(status) for status in answer.counters],
         directive=_directive(answer.directive),
         state=_HOLD_STATES[answer.state],
         late=answer.late,
-        expire_time=_time(answer.expire_ms) if answer.expire_ms is not None else None,
+        expire_time=encode_time(answer.expire_ms) if answer.expire_ms is not None else None,
         unpriced=answer.unpriced,
     )
 
@@ -105,7 +103,7 @@ def encode_release(answer: SettleAnswer) -> authority_pb.ReleaseResponse:
     """Encode what a release did."""
     return authority_pb.ReleaseResponse(
         reservation_id=answer.reservation_id,
-        counters=[_status(status) for status in answer.counters],
+        counters=[encode_counter(status) for status in answer.counters],
         state=_HOLD_STATES[answer.state],
     )
 
@@ -115,7 +113,7 @@ def encode_record(answer: SettleAnswer) -> authority_pb.RecordResponse:
     return authority_pb.RecordResponse(
         reservation_id=answer.reservation_id,
         charges=[_charge(charge) for charge in answer.charges],
-        counters=[_status(status) for status in answer.counters],
+        counters=[encode_counter(status) for status in answer.counters],
         directive=_directive(answer.directive),
         unpriced=answer.unpriced,
         unbudgeted=answer.unbudgeted,
@@ -128,8 +126,8 @@ def encode_extend(answer: ExtendAnswer) -> authority_pb.ExtendResponse:
         reservation_id=answer.reservation_id,
         decision=_DECISIONS[answer.decision],
         max_output_tokens=answer.max_output_tokens,
-        expire_time=_time(answer.expire_ms),
-        counters=[_status(status) for status in answer.counters],
+        expire_time=encode_time(answer.expire_ms),
+        counters=[encode_counter(status) for status in answer.counters],
         denial=_denial(answer.denial) if answer.denial else None,
     )
 
@@ -137,7 +135,7 @@ def encode_extend(answer: ExtendAnswer) -> authority_pb.ExtendResponse:
 def encode_balances(page: Balances) -> usage_pb.GetBalancesResponse:
     """Encode a page of counters."""
     return usage_pb.GetBalancesResponse(
-        counters=[_status(status) for status in page.counters],
+        counters=[encode_counter(status) for status in page.counters],
         next_page_token=page.next_page_token,
         policy_version=page.policy_version,
     )
@@ -149,7 +147,7 @@ def encode_explanation(explanation: Explanation) -> usage_pb.ExplainResponse:
     return usage_pb.ExplainResponse(
         budgets=[_budget_explanation(each) for each in explanation.budgets],
         price=usage_pb.PriceExplanation(
-            target=_target(explanation.target),
+            target=encode_target(explanation.target),
             priced=rates is not None,
             source=rates.source if rates else "",
             # A million tokens at a price in pico-USD a token, in nano-USD.
@@ -185,14 +183,15 @@ def encode_result(answer: Answer, kind: str) -> authority_pb.OperationResult:
     return authority_pb.OperationResult(record=encode_record(answer))
 
 
-def _status(status: CounterStatus) -> types_pb.CounterStatus:
+def encode_counter(status: CounterStatus) -> types_pb.CounterStatus:
+    """Encode a counter and how it stands."""
     counter, values = status.counter, status.values
     budget, instance = counter.budget, counter.instance
     message = types_pb.CounterStatus(
         budget=budget.name,
         partition=dict(zip(budget.per, counter.partition, strict=True)),
-        meter=_meter(budget.meter),
-        custom_meter=_custom_meter(budget.meter),
+        meter=encode_meter(budget.meter),
+        custom_meter=custom_meter(budget.meter),
         unlimited=budget.limit is None,
         limit=budget.limit or 0,
         committed=values.committed,
@@ -204,24 +203,16 @@ def _status(status: CounterStatus) -> types_pb.CounterStatus:
         amount=status.amount,
     )
     if budget.window.kind not in (WindowKind.NONE, WindowKind.REQUEST, WindowKind.TASK):
-        _set_time(message.window_start_time, instance.start_ms)
+        set_time(message.window_start_time, instance.start_ms)
     if instance.end_ms is not None:
-        _set_time(message.window_end_time, instance.end_ms)
+        set_time(message.window_end_time, instance.end_ms)
     return message
-
-
-def _meter(name: str) -> types_pb.Meter:
-    return _METERS.get(name, types_pb.METER_CUSTOM)
-
-
-def _custom_meter(name: str) -> str:
-    return "" if name in _METERS else name
 
 
 def _charge(charge: Charge) -> types_pb.Charge:
     return types_pb.Charge(
-        meter=_meter(charge.meter),
-        custom_meter=_custom_meter(charge.meter),
+        meter=encode_meter(charge.meter),
+        custom_meter=custom_meter(charge.meter),
         amount=charge.amount,
         overage=charge.overage,
         estimated=charge.estimated,
@@ -232,10 +223,10 @@ def _directive(directive: Directive) -> types_pb.Directive:
     message = types_pb.Directive(message=directive.message)
     if switch := directive.switch_model:
         message.switch_model.CopyFrom(
-            types_pb.SwitchModel(to=_target(switch.to), budgets=switch.budgets)
+            types_pb.SwitchModel(to=encode_target(switch.to), budgets=switch.budgets)
         )
         # `from` is a word of Python's, so it is set by name.
-        getattr(message.switch_model, "from").CopyFrom(_target(switch.origin))
+        getattr(message.switch_model, "from").CopyFrom(encode_target(switch.origin))
     if shorten := directive.shorten_output:
         message.shorten_output.max_output_tokens = shorten.tokens
         message.shorten_output.budgets.extend(shorten.budgets)
@@ -247,7 +238,7 @@ def _directive(directive: Directive) -> types_pb.Directive:
     if directive.serve_cached:
         message.serve_cached.budgets.extend(directive.serve_cached)
     if wait := directive.queue:
-        message.queue.max_wait.CopyFrom(_duration(wait.max_wait_ms))
+        message.queue.max_wait.CopyFrom(encode_duration(wait.max_wait_ms))
         message.queue.budgets.extend(wait.budgets)
     if directive.deny:
         message.deny.budgets.extend(directive.deny)
@@ -260,22 +251,22 @@ def _directive(directive: Directive) -> types_pb.Directive:
 def _denial(denial: Denial) -> types_pb.Denial:
     message = types_pb.Denial(
         kind=_DENIAL_KINDS[denial.kind],
-        binding=_status(denial.binding) if denial.binding else None,
+        binding=encode_counter(denial.binding) if denial.binding else None,
         affordable_output_tokens=denial.affordable_output_tokens,
         affordable_input_tokens=denial.affordable_input_tokens,
         explanation=denial.explanation,
     )
     if denial.retry_after_ms is not None:
-        message.retry_after.CopyFrom(_duration(denial.retry_after_ms))
+        message.retry_after.CopyFrom(encode_duration(denial.retry_after_ms))
     for offer in denial.counter_offers:
         encoded = message.counter_offers.add(
-            target=_target(offer.target),
+            target=encode_target(offer.target),
             affordable_output_tokens=offer.affordable_output_tokens,
             binding_budget=offer.binding_budget,
             kind=_DENIAL_KINDS[offer.kind],
         )
         if offer.retry_after_ms is not None:
-            encoded.retry_after.CopyFrom(_duration(offer.retry_after_ms))
+            encoded.retry_after.CopyFrom(encode_duration(offer.retry_after_ms))
     return message
 
 
@@ -284,7 +275,7 @@ def _budget_explanation(each: BudgetExplanation) -> usage_pb.BudgetExplanation:
         budget=each.budget,
         applies=each.applies,
         reason=each.reason,
-        status=_status(each.status) if each.status else None,
+        status=encode_counter(each.status) if each.status else None,
         rungs=[
             usage_pb.RungExplanation(
                 at_percent=rung.at_percent, action=rung.action, reached=rung.reached
@@ -293,7 +284,7 @@ def _budget_explanation(each: BudgetExplanation) -> usage_pb.BudgetExplanation:
         ],
     )
     if each.resets_in_ms is not None:
-        message.resets_in.CopyFrom(_duration(each.resets_in_ms))
+        message.resets_in.CopyFrom(encode_duration(each.resets_in_ms))
     return message
 
 
@@ -301,47 +292,18 @@ def _hold(hold: OpenHold) -> usage_pb.Hold:
     return usage_pb.Hold(
         reservation_id=hold.reservation_id,
         request_id=hold.request_id,
-        subject=_subject(hold.subject),
-        target=_target(hold.target),
-        create_time=_time(hold.create_ms),
-        expire_time=_time(hold.expire_ms),
+        subject=encode_subject(hold.subject),
+        target=encode_target(hold.target),
+        create_time=encode_time(hold.create_ms),
+        expire_time=encode_time(hold.expire_ms),
         amounts=[
             usage_pb.HeldAmount(
                 budget=amount.budget,
                 partition=dict(amount.partition),
-                meter=_meter(amount.meter),
-                custom_meter=_custom_meter(amount.meter),
+                meter=encode_meter(amount.meter),
+                custom_meter=custom_meter(amount.meter),
                 amount=amount.amount,
             )
             for amount in hold.amounts
         ],
     )
-
-
-def _subject(subject: Subject) -> types_pb.Subject:
-    return types_pb.Subject(
-        org=subject.org,
-        team=subject.team,
-        feature=subject.feature,
-        agent=subject.agent,
-        user=subject.user,
-        task=subject.task,
-        labels=dict(subject.labels),
-    )
-
-
-def _target(target: Target) -> types_pb.Target:
-    return types_pb.Target(provider=target.provider, model=target.model)
-
-
-def _time(ms: int) -> Timestamp:
-    return Timestamp(seconds=ms // 1_000, nanos=ms % 1_000 * 1_000_000)
-
-
-def _set_time(field: Timestamp, ms: int) -> None:
-    field.seconds, field.nanos = ms // 1_000, ms % 1_000 * 1_000_000
-
-
-def _duration(ms: int) -> Duration:
-    ms = max(ms, 0)
-    return Duration(seconds=ms // 1_000, nanos=ms % 1_000 * 1_000_000)

@@ -14,6 +14,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from bursar.domain.errors import BursarError, Fault, FieldInvalid, LimitExceeded
+from bursar.failpoints import failpoint
 from bursar.service.errors import (
     DeadlineExceeded,
     Draining,
@@ -97,8 +98,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 with self._admitted():
                     request = self._parsed(data, parse)
+                    failpoint("after_decode")
                     async with asyncio.timeout(self._time_to_answer_s(context)):
-                        return await handle(request, context)
+                        answer = await handle(request, context)
+                    failpoint("before_reply")
+                    return answer
             except Exception as error:
                 known = known_error(error, method)
                 count_error(method, known.reason)

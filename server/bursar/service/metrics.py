@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
 
 from bursar.domain.answer import ReserveAnswer
 from bursar.domain.decision import exceeded
+from bursar.ledger.ledger import Figures
 
 _meter = metrics.get_meter("bursar")
 
@@ -16,6 +20,12 @@ _exceeded = _meter.create_counter(
     "bursar.budgets.exceeded",
     unit="{decision}",
     description="Grants that a budget in mode warn or observe would have denied, by budget.",
+)
+_not_enforced = _meter.create_counter(
+    "bursar.grants.not_enforced",
+    unit="{decision}",
+    description="Grants without a check, because nothing could be decided and every budget in the "
+    "way was open, by reason.",
 )
 _errors = _meter.create_counter(
     "bursar.errors", unit="{call}", description="Calls that failed, by method and reason."
@@ -54,6 +64,8 @@ def count_decision(answer: ReserveAnswer) -> None:
     )
     if answer.denial is not None:
         return
+    if answer.not_enforced:
+        _not_enforced.add(1, {"reason": answer.not_enforced})
     for status in exceeded(answer.counters):
         budget = status.counter.budget
         _exceeded.add(
@@ -76,3 +88,27 @@ def count_expired(holds: int, charged: int) -> None:
     """Count what a sweep ended."""
     _expired.add(holds)
     _charged.add(charged)
+
+
+_FIGURES = (
+    ("bursar.ledger.lag", "ms", "Age of the oldest call that is not recorded."),
+    ("bursar.ledger.drift", "{number}", "Numbers in Redis that differ from the record."),
+    ("bursar.shards.refused", "{shard}", "Shards that can be neither recorded nor rebuilt."),
+    ("bursar.shards.kept", "{shard}", "Shards that this server records."),
+    ("bursar.shards.cold", "{shard}", "Shards that cannot decide."),
+)
+
+
+def watch_ledger(figures: Callable[[], Figures]) -> None:
+    """Measure the record whenever metrics are read.
+
+    Args:
+        figures: Returns how it stands now.
+    """
+    fields = ("lag_ms", "drift", "refused_shards", "kept_shards", "cold_shards")
+    for field, (name, unit, description) in zip(fields, _FIGURES, strict=True):
+
+        def observe(_: CallbackOptions, field: str = field) -> Iterable[Observation]:
+            return [Observation(getattr(figures(), field))]
+
+        _meter.create_observable_gauge(name, [observe], unit=unit, description=description)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,18 +12,36 @@ from pathlib import Path
 
 import structlog
 
+from bursar import failpoints
 from bursar.authority.authority import Authority
 from bursar.authority.clock import CorrectedClock
+from bursar.authority.denials import DenialTally
+from bursar.authority.new_counters import NewCounters
 from bursar.authority.policies import Policies
-from bursar.domain.errors import BursarError, Fault, PolicyInvalid, StoreUnavailable
+from bursar.authority.records import Records
+from bursar.domain.errors import (
+    BursarError,
+    Fault,
+    LedgerUnavailable,
+    PolicyInvalid,
+    StoreUnavailable,
+)
 from bursar.domain.policy import Policy, compile_policy
 from bursar.domain.policy_lint import lint
 from bursar.domain.policy_text import parse_policy
+from bursar.domain.subject import OrgId
+from bursar.embedded.postgres_process import EmbeddedPostgres
 from bursar.embedded.redis_process import EmbeddedRedis
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
-from bursar.service.metrics import count_expired
+from bursar.ledger.database import Database
+from bursar.ledger.ledger import Ledger
+from bursar.ledger.positions import Positions
+from bursar.ledger.schema import check_schema, migrate
+from bursar.ledger.watch import Confirmations
+from bursar.service.metrics import count_expired, watch_ledger
 from bursar.service.server import GrpcServer
 from bursar.service.settings import Settings
 
@@ -31,6 +49,16 @@ STORE_WAIT_S = 30.0
 """How long a starting server waits for its Redis."""
 
 _SUPERVISE_INTERVAL_MS = 200
+_BEAT_INTERVAL_MS = 1_000
+_NEW_COUNTERS_INTERVAL_MS = 2_000
+_PRUNE_INTERVAL_MS = 30_000
+_DENIALS_INTERVAL_MS = 3_000
+_OPEN_WAIT_MS = 10_000
+"""How long a starting server waits for its shards to be rebuilt; after that it says that they are
+cold."""
+_OPEN_POLL_S = 0.02
+_RECORD_LAST_S = 5.0
+_RECORD_AWAITED_MS = 5
 _SWEEPS_IN_A_ROW_MAX = 100
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +69,7 @@ _STEADY_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def _steady_ms() -> int:
-    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000
+    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000 + failpoints.clock_offset_ms()
 
 
 class ServerProcess:
@@ -50,49 +78,70 @@ class ServerProcess:
     def __init__(self, settings: Settings, policies: Sequence[Policy]) -> None:
         self._settings = settings
         self._embedded = None if settings.redis_url else EmbeddedRedis(settings.data_dir / "redis")
+        self._embedded_postgres = (
+            None if settings.database_url else EmbeddedPostgres(settings.data_dir / "postgres")
+        )
         self._policies = Policies(policies)
         self._clock = CorrectedClock(lambda: time.time_ns() // 1_000_000, _steady_ms)
+        self._denials = DenialTally()
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
         self._store: Store
         self._engine: RedisEngine
+        self._ledger: Ledger | None = None
         self._server: GrpcServer
         self.address = ""
 
     async def start(self) -> None:
-        """Start Redis where it is ours, open the store, and serve.
+        """Start Redis and PostgreSQL where they are ours, open both, and serve.
 
         Raises:
-            BursarError: The store cannot be used.
+            BursarError: The store or the database cannot be used.
             OSError: The address cannot be used.
         """
         settings = self._settings
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.start)
+        database = await self._open_database()
         self._store = Store(
             self._redis_url(),
             timeout_ms=settings.redis_timeout_ms,
             connections_max=settings.redis_connections_max,
         )
-        self._engine = RedisEngine(
-            self._store,
-            Keys(settings.key_namespace, settings.shard_count),
-            EngineLimits(
-                tombstone_ms=settings.tombstone_ms,
-                expired_tombstone_ms=settings.expired_tombstone_ms,
-                journal_entries_max=settings.journal_entries_max,
-                clock_lag_ms_max=settings.clock_skew_ms_max,
-            ),
-        )
         await self._open_store()
-        authority = Authority(self._engine, self._policies, self._clock, self._catch_up_clock)
-        self._server = GrpcServer(authority, settings)
+        ledger = await self._open_ledger(database)
+        authority = Authority(
+            self._engine, self._policies, self._clock, self._catch_up_clock, self._denials
+        )
+        records = Records(
+            database,
+            ledger.data.keys,
+            self._policies,
+            self._clock,
+            server_id=ledger.server_id,
+            overseer=ledger.overseer,
+            verify=ledger.verifier,
+        )
+        self._server = GrpcServer(authority, settings, records)
         self.address = await self._server.start()
+        ledger.address = self.address
+        self._run_always("record", self._record_interval_ms(), self._record)
+        self._run_always("watch", settings.watch_interval_ms, ledger.look)
+        self._run_always("beat", _BEAT_INTERVAL_MS, ledger.beat)
+        self._run_always("denials", _DENIALS_INTERVAL_MS, lambda: self._denials.flush(database))
+        self._run_always("verify", settings.verify_interval_ms, ledger.verify)
+        self._run_always("prune", _PRUNE_INTERVAL_MS, ledger.prune)
+        counters = NewCounters(self._engine, database, self._policies, ledger.data.keys.shard_of)
+        self._run_always(
+            "new-counters", _NEW_COUNTERS_INTERVAL_MS, lambda: self._fill(counters, ledger)
+        )
         self._run_always("sweep", settings.sweep_interval_ms, lambda: self._sweep(authority))
         self._run_always("clock", settings.clock_sync_interval_ms, self._correct_clock)
         self._run_always("readiness", settings.sweep_interval_ms, self._watch_readiness)
         if self._embedded is not None and settings.embedded_redis_restart:
             self._run_always("redis", _SUPERVISE_INTERVAL_MS, self._restart_redis)
+        if self._embedded_postgres is not None:
+            self._run_always("postgres", _SUPERVISE_INTERVAL_MS, self._restart_postgres)
         _log.info("serving", address=self.address, orgs=self._policies.orgs())
 
     async def stop(self) -> None:
@@ -110,8 +159,13 @@ class ServerProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._ledger is not None:
+            await self._record_last()
+            await self._ledger.close()
         with contextlib.suppress(AttributeError):
             await self._store.close()
+        if self._embedded_postgres is not None:
+            await asyncio.to_thread(self._embedded_postgres.stop)
         if self._embedded is not None:
             await asyncio.to_thread(self._embedded.stop)
 
@@ -134,7 +188,99 @@ class ServerProcess:
         for problem in facts.problems():
             _log.error("redis_unfit", problem=problem)
         await self._correct_clock()
-        await self._engine.open(secrets.token_hex(8))
+
+    async def _open_database(self) -> Database:
+        """Wait for PostgreSQL, see that its schema is ours, and connect."""
+        settings = self._settings
+        if self._embedded_postgres is not None:
+            await asyncio.to_thread(self._embedded_postgres.start)
+            # It is nobody else's, so nobody else has to bring it up to date.
+            await asyncio.to_thread(migrate, self._embedded_postgres.url)
+        database = Database(
+            self._database_url(),
+            timeout_ms=settings.database_timeout_ms,
+            connections_max=settings.database_connections_max,
+        )
+        async with asyncio.timeout(STORE_WAIT_S):
+            while True:
+                try:
+                    await database.open()
+                    break
+                except LedgerUnavailable as error:
+                    _log.warning("waiting_for_postgresql", reason=error.message)
+                    await asyncio.sleep(1)
+        async with database.connection() as connection:
+            await check_schema(connection)
+        return database
+
+    def _database_url(self) -> str:
+        if self._embedded_postgres is not None:
+            return self._embedded_postgres.url
+        assert self._settings.database_url is not None
+        return self._settings.database_url.get_secret_value()
+
+    async def _open_ledger(self, database: Database) -> Ledger:
+        """Learn from the record what is in force, and give the shards that are ours their data."""
+        settings = self._settings
+        limits = EngineLimits(
+            tombstone_ms=settings.tombstone_ms,
+            expired_tombstone_ms=settings.expired_tombstone_ms,
+            journal_entries_max=settings.journal_entries_max,
+            clock_lag_ms_max=settings.clock_skew_ms_max,
+            recent_calls_max=settings.recent_calls_max,
+            replicas=settings.replicas if settings.durability == "replicated" else 0,
+        )
+        keys = Keys(settings.key_namespace, settings.shard_count)
+        confirmations = Confirmations(
+            Positions(database),
+            settings.redis_timeout_ms,
+            lambda shard: self._engine.shards.epoch(shard),  # noqa: PLW0108 - made below
+        )
+        confirm = confirmations.confirm if self._is_awaited else None
+        self._engine = RedisEngine(Shards(self._store, keys, limits, confirm))
+        ledger = Ledger(
+            database=database,
+            engine=self._engine,
+            confirmations=confirmations,
+            now_ms=self._clock.now_ms,
+            repairs=settings.verify_repairs,
+        )
+        watch_ledger(ledger.figures)
+        self._ledger = ledger
+        await ledger.open(self._settings.listen_address)
+        deadline_ms = _steady_ms() + _OPEN_WAIT_MS
+        while True:
+            await ledger.look()
+            if not self._engine.shards.cold or _steady_ms() > deadline_ms:
+                return ledger
+            await asyncio.sleep(_OPEN_POLL_S)
+
+    def _record_interval_ms(self) -> int:
+        """Return how often to record: at once where callers wait for it."""
+        given_ms = self._settings.record_interval_ms
+        return min(given_ms, _RECORD_AWAITED_MS) if self._is_awaited else given_ms
+
+    @property
+    def _is_awaited(self) -> bool:
+        return self._settings.durability == "ledger"
+
+    async def _record(self) -> None:
+        assert self._ledger is not None
+        while await self._ledger.record():
+            pass
+
+    async def _record_last(self) -> None:
+        """Record what waits before the end, where that is possible at once."""
+        with contextlib.suppress(BursarError, TimeoutError):
+            async with asyncio.timeout(_RECORD_LAST_S):
+                await self._record()
+                assert self._ledger is not None
+                await self._denials.flush(self._ledger.database)
+
+    async def _restart_postgres(self) -> None:
+        assert self._embedded_postgres is not None
+        if await asyncio.to_thread(self._embedded_postgres.restart_if_dead):
+            _log.warning("postgresql_restarted")
 
     async def _correct_clock(self) -> None:
         asked_at_ms = _steady_ms()
@@ -156,8 +302,12 @@ class ServerProcess:
                 return
 
     async def _watch_readiness(self) -> None:
-        await self._engine.look()
-        await self._server.set_ready(not self._engine.all_cold)
+        # Callers whose budgets are open are served all the same.
+        any_open = any(self._policies.of(OrgId(org)).any_open for org in self._policies.orgs())
+        await self._server.set_ready(any_open or not self._engine.shards.all_cold)
+
+    async def _fill(self, counters: NewCounters, ledger: Ledger) -> None:
+        await counters.look(ledger.keeper.kept.shards, self._clock.now_ms())
 
     async def _restart_redis(self) -> None:
         assert self._embedded is not None
@@ -217,6 +367,8 @@ async def serve(
         policies: What decides.
         started: Called once with the address.
     """
+    if armed := failpoints.arm(os.environ):
+        _log.warning("failpoints_armed", names=armed)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,13 +10,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from bursar.authority.authority import Authority
+from bursar.authority.records import Records
+from bursar.pb import admin_service_pb2 as admin_pb
+from bursar.pb import admin_service_pb2_grpc as admin_grpc
 from bursar.pb import budget_authority_service_pb2 as authority_pb
 from bursar.pb import budget_authority_service_pb2_grpc as authority_grpc
+from bursar.pb import policy_service_pb2 as policy_pb
+from bursar.pb import policy_service_pb2_grpc as policy_grpc
 from bursar.pb import usage_service_pb2 as usage_pb
 from bursar.pb import usage_service_pb2_grpc as usage_grpc
+from bursar.service.admin import AdminServicer
 from bursar.service.budget_authority import BudgetAuthorityServicer
 from bursar.service.decode import Decoder
 from bursar.service.guard import Guard
+from bursar.service.policy import PolicyCases, PolicyServicer
 from bursar.service.settings import Settings
 from bursar.service.usage import UsageServicer
 
@@ -31,6 +38,8 @@ SERVICES = tuple(
     for module, name in (
         (authority_pb, "BudgetAuthorityService"),
         (usage_pb, "UsageService"),
+        (policy_pb, "PolicyService"),
+        (admin_pb, "AdminService"),
     )
 )
 
@@ -68,7 +77,13 @@ class Health(health.aio.HealthServicer):  # type: ignore[name-defined,misc]
 class GrpcServer:
     """Serves an authority on one address."""
 
-    def __init__(self, authority: Authority, settings: Settings) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        settings: Settings,
+        records: Records | None = None,
+        policy: PolicyCases | None = None,
+    ) -> None:
         self._guard = Guard(
             default_deadline_ms=settings.default_deadline_ms,
             deadline_ms_max=settings.deadline_ms_max,
@@ -86,7 +101,13 @@ class GrpcServer:
             BudgetAuthorityServicer(authority, decoder, settings.batch_operations_max),
             self._server,
         )
-        usage_grpc.add_UsageServiceServicer_to_server(UsageServicer(authority), self._server)
+        usage_grpc.add_UsageServiceServicer_to_server(
+            UsageServicer(authority, records), self._server
+        )
+        if policy is not None:
+            policy_grpc.add_PolicyServiceServicer_to_server(PolicyServicer(policy), self._server)
+        if records is not None:
+            admin_grpc.add_AdminServiceServicer_to_server(AdminServicer(records), self._server)
         self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "BURSAR_"
 
 # Other programs of the project read these; they are no settings of the server.
-OTHER_PREFIXES = ("BURSAR_TEST_",)
+OTHER_PREFIXES = ("BURSAR_TEST_", "BURSAR_FAILPOINTS")
 
 # Kubernetes adds these to every container in the namespace of a Service named bursar or
 # bursar-something. Its <SERVICE>_PORT is told from a misspelt setting by its value.
@@ -29,6 +30,7 @@ SERVICE_LINK = re.compile(
 SERVICE_LINK_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
 
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+DATABASE_SCHEMES = ("postgresql://", "postgres://")
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 PORT_MAX = 65_535
 
@@ -68,9 +70,15 @@ class Settings(BaseSettings):
         "redis-server in the data folder. It may hold a password and is never printed.",
         json_schema_extra={"range_text": "`redis://`, `rediss://` or `unix://` URL"},
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL to keep the ledger in. Without it the server runs a private "
+        "PostgreSQL in the data folder. It may hold a password and is never printed.",
+        json_schema_extra={"range_text": "`postgresql://` URL"},
+    )
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="Folder for the private redis-server's data.",
+        description="Folder for the data of the private redis-server and PostgreSQL.",
         json_schema_extra={
             "default_text": "`$XDG_STATE_HOME/bursar`, else `~/.local/state/bursar`",
             "range_text": "path",
@@ -100,6 +108,16 @@ class Settings(BaseSettings):
         ge=10,
         le=60_000,
         description="How long one call to Redis may take; after it the outcome is unknown.",
+    )
+    database_connections_max: int = Field(
+        16, ge=2, le=512, description="Connections to PostgreSQL that one process opens at most."
+    )
+    database_timeout_ms: int = Field(
+        5_000,
+        ge=100,
+        le=600_000,
+        description="How long one statement in PostgreSQL may take; after it the outcome is "
+        "unknown.",
     )
     default_deadline_ms: int = Field(
         2_000,
@@ -149,7 +167,54 @@ class Settings(BaseSettings):
         description="How long an expired hold is kept, so that a late commit is still booked.",
     )
     journal_entries_max: int = Field(
-        100_000, ge=1_000, le=100_000_000, description="Entries of one shard's journal at most."
+        100_000,
+        ge=100,
+        le=100_000_000,
+        description="Entries of one shard's journal that may wait to be recorded; at this many "
+        "nothing new is granted, and settling goes on.",
+    )
+    recent_calls_max: int = Field(
+        20_000,
+        ge=0,
+        le=10_000_000,
+        description="Acknowledged calls of one shard that are kept until they are recorded, to be "
+        "sent again where Redis loses them.",
+    )
+    durability: Literal["redis", "replicated", "ledger"] = Field(
+        "redis",
+        description="What an acknowledged call survives: `redis` a crash of Redis that keeps its "
+        "append-only file; `replicated` also the loss of that Redis, where a replica has it; "
+        "`ledger` the loss of all of Redis: it is in PostgreSQL.",
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Replicas that must have a call before it is acknowledged, with `durability` "
+        "`replicated`.",
+    )
+    record_interval_ms: int = Field(
+        50,
+        ge=1,
+        le=10_000,
+        description="Longest time between two looks for what waits to be recorded.",
+    )
+    verify_interval_ms: int = Field(
+        300_000,
+        ge=100,
+        le=86_400_000,
+        description="Time between two comparisons of Redis with the record.",
+    )
+    verify_repairs: bool = Field(
+        True,
+        description="Whether the comparison sets what differs in Redis to what the record says; "
+        "each difference is logged either way.",
+    )
+    watch_interval_ms: int = Field(
+        200,
+        ge=10,
+        le=10_000,
+        description="Time between two looks at every shard, for data that is lost or rebuilt.",
     )
     sweep_interval_ms: int = Field(
         1_000, ge=10, le=60_000, description="Time between two sweeps for expired holds."
@@ -181,6 +246,13 @@ class Settings(BaseSettings):
         ge=0,
         le=600_000,
         description="Time that calls in progress have to end at a shutdown.",
+    )
+    policy_poll_interval_ms: int = Field(
+        500,
+        ge=10,
+        le=60_000,
+        description="Time between two looks for new policies and freezes where PostgreSQL tells of "
+        "none; it usually tells at once.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of a log line that is written."
@@ -234,6 +306,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must start with one of {', '.join(REDIS_SCHEMES)}")
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (fault := database_url_fault(value.get_secret_value())):
+            raise ValueError(fault)
+        return value
+
     @model_validator(mode="after")
     def _defaults_within_limits(self) -> Self:
         if self.default_deadline_ms > self.deadline_ms_max:
@@ -241,6 +320,18 @@ class Settings(BaseSettings):
         if self.default_ttl_ms > self.ttl_ms_max:
             raise ValueError("BURSAR_DEFAULT_TTL_MS is above BURSAR_TTL_MS_MAX")
         return self
+
+
+def database_url_fault(url: str) -> str | None:
+    """Return what is wrong with the URL of a PostgreSQL, without any part of it, or None."""
+    if not url.startswith(DATABASE_SCHEMES):
+        return f"must start with one of {', '.join(DATABASE_SCHEMES)}"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "is no valid URL"
+    return None if parts.path.strip("/") else "names no database: it must end with /DATABASE"
 
 
 def variable(field: str) -> str:

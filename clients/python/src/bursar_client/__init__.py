@@ -89,6 +89,13 @@ from bursar_client._sync_client import (
 from bursar_client._sync_reservation import (
     Reservation,
 )
+from bursar_client._usage_report import (
+    TokenClass,
+    UsageDimension,
+    UsageInterval,
+    UsageReport,
+    UsageRow,
+)
 from bursar_client._values import (
     Degradation,
     Estimate,
@@ -165,10 +172,15 @@ __all__ = [
     "Subject",
     "SwitchModel",
     "Target",
+    "TokenClass",
     "TruncateInput",
     "Unavailable",
     "Unsettled",
     "UnsettledError",
     "Usage",
+    "UsageDimension",
+    "UsageInterval",
+    "UsageReport",
+    "UsageRow",
     "usd",
 ]

@@ -202,7 +202,8 @@ class Grant:
     """The call may be made.
 
     Attributes:
-        reservation_id: Names the hold; empty in the answer of a check.
+        reservation_id: Names the hold, or the one that there would be; empty in the answer of a
+            check.
         decision: GRANTED, or GRANTED_DEGRADED where the directive changes the request.
         target: What to call.
         max_output_tokens: Output tokens to ask the model for at the most.
@@ -214,6 +215,8 @@ class Grant:
         unbudgeted: True where no budget applies.
         unpriced: True where the model has no known price.
         policy_version: The version of the policy that decided.
+        not_enforced: True where the budgets could not be checked and let the call pass: nothing
+            is held. A commit is then booked as a record.
     """
 
     reservation_id: str
@@ -228,6 +231,7 @@ class Grant:
     unbudgeted: bool
     unpriced: bool
     policy_version: str
+    not_enforced: bool = False
 
     @property
     def granted(self) -> bool:

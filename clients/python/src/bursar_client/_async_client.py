@@ -38,6 +38,7 @@ from bursar_client._operations import Operation, ReserveOperation, new_request_i
 from bursar_client._settings import Settings
 from bursar_client._settling import Settler, SettleStats
 from bursar_client._steps import Steps
+from bursar_client._usage_report import UsageReport, UsageRow
 
 
 class AsyncClient:
@@ -172,6 +173,25 @@ class AsyncClient:
             page = await self._worker.run(steps)
             for hold in page.items:
                 yield hold
+            if not (token := page.next_page_token):
+                return
+
+    async def query_usage(
+        self, report: UsageReport, *, page_size: int = 0, **subject: Unpack[SubjectArguments]
+    ) -> AsyncIterator[UsageRow]:
+        """Read what was used, added up by the ledger, page by page as it is needed.
+
+        Args:
+            report: Of what time and of what, and how it is grouped.
+            page_size: Rows for each call, 1 to 1,000; 0: 100.
+            **subject: Whose, without labels; see `Subject`.
+        """
+        who, token = subject_of(subject), ""
+        while True:
+            steps = _calls.usage_page(who, report, page_size, token, self._settings)
+            page = await self._worker.run(steps)
+            for row in page.items:
+                yield row
             if not (token := page.next_page_token):
                 return
 

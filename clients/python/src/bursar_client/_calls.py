@@ -43,10 +43,12 @@ from bursar_client._steps import (
     EXTEND,
     GET_BALANCES,
     LIST_HOLDS,
+    QUERY_USAGE,
     RESERVE,
     Steps,
     call,
 )
+from bursar_client._usage_report import UsageReport, UsageRow, decode_row, encode_report
 from bursar_client._values import Subject, Target
 from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 from bursar_client.pb import usage_service_pb2 as usage_pb
@@ -124,6 +126,19 @@ def holds_page(
     )
     answer = yield from call(LIST_HOLDS, request, settings.call_timeout_s)
     return Page(tuple(decode_hold(each) for each in answer.holds), answer.next_page_token)
+
+
+def usage_page(
+    subject: Subject,
+    report: UsageReport,
+    page_size: int,
+    page_token: str,
+    settings: Settings,
+) -> Steps[Page[UsageRow]]:
+    """Read a page of past usage."""
+    request = encode_report(subject, report, page_size, page_token)
+    answer = yield from call(QUERY_USAGE, request, settings.call_timeout_s)
+    return Page(tuple(decode_row(each) for each in answer.rows), answer.next_page_token)
 
 
 def explain(subject: Subject, target: Target, settings: Settings) -> Steps[Explanation]:

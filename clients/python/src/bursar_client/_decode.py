@@ -85,6 +85,7 @@ def decode_reserve(message: authority_pb.ReserveResponse) -> Grant | Denial:
         unbudgeted=message.unbudgeted,
         unpriced=message.unpriced,
         policy_version=message.policy_version,
+        not_enforced=message.not_enforced,
     )
 
 

@@ -16,6 +16,7 @@ class NoticeKind(StrEnum):
     EXCEEDED = "exceeded"
     UNPRICED = "unpriced"
     UNBUDGETED = "unbudgeted"
+    NOT_ENFORCED = "not_enforced"
     UNKNOWN = "unknown"
     """A kind that this version of the client does not know."""
 

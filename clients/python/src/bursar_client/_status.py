@@ -52,6 +52,11 @@ BY_REASON: dict[str, type[BursarError]] = {
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "CONCURRENT_CHANGE": ConcurrentChange,
     "INTERNAL": InternalError,
+    "JOURNAL_FULL": Unavailable,
+    "LEDGER_UNAVAILABLE": Unavailable,
+    "NOT_DURABLE": Unavailable,
+    "POLICY_CONFLICT": ConcurrentChange,
+    "POLICY_NOT_FOUND": BursarError,
 }
 """The class of every reason in the contract."""
 

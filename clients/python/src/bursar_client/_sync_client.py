@@ -38,6 +38,7 @@ from bursar_client._steps import Result, Steps, run_sync
 from bursar_client._sync_reservation import Reservation
 from bursar_client._sync_transport import SyncTransport
 from bursar_client._sync_worker import SyncWorker
+from bursar_client._usage_report import UsageReport, UsageRow
 
 
 class Client:
@@ -158,6 +159,23 @@ class Client:
         who, token = subject_of(subject), ""
         while True:
             page = self._run(_calls.holds_page(who, page_size, token, self._settings))
+            yield from page.items
+            if not (token := page.next_page_token):
+                return
+
+    def query_usage(
+        self, report: UsageReport, *, page_size: int = 0, **subject: Unpack[SubjectArguments]
+    ) -> Iterator[UsageRow]:
+        """Read what was used, added up by the ledger, page by page as it is needed.
+
+        Args:
+            report: Of what time and of what, and how it is grouped.
+            page_size: Rows for each call, 1 to 1,000; 0: 100.
+            **subject: Whose, without labels; see `Subject`.
+        """
+        who, token = subject_of(subject), ""
+        while True:
+            page = self._run(_calls.usage_page(who, report, page_size, token, self._settings))
             yield from page.items
             if not (token := page.next_page_token):
                 return

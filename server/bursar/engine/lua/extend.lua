@@ -27,7 +27,7 @@ local now = head[3]
 local status, seq, newest = check_shard(KEYS[1], head)
 if status ~= STATUS_OK then return reply(status, seq, {}) end
 
-local results, events, touched, order = {}, {}, {}, {}
+local results, events, touched, packed, order = {}, {}, {}, {}, {}
 
 local function has_room(entries, totals)
   for position, entry in ipairs(entries) do
@@ -41,7 +41,7 @@ local function has_room(entries, totals)
   return true
 end
 
-local function resize(entries, totals)
+local function resize(entries, totals, deltas)
   for position, entry in ipairs(entries) do
     local total = totals[2 * position - 1]
     -- A hold that partial commits have used up cannot fall below nothing.
@@ -49,6 +49,7 @@ local function resize(entries, totals)
     local counter = load_entry(prefix, entry, now)
     if counter.exists then add_held(counter, growth) end
     entry[E_HELD], entry[E_RESERVED] = entry[E_HELD] + growth, total
+    deltas[3 * position - 2] = growth
   end
 end
 
@@ -71,11 +72,12 @@ local function extend(operation)
   if not hold then return {NOT_FOUND} end
   if hold[H_STATE] == STATE_EXPIRED then return {EXPIRED, hold} end
   if hold[H_STATE] ~= STATE_OPEN then return {ENDED, hold} end
-  local entries = hold[H_ENTRIES]
+  local entries, deltas = hold[H_ENTRIES], {}
+  for number = 1, 3 * #entries do deltas[number] = 0 end
   if #totals > 0 then
     if hold[H_REVISION] ~= revision then return {CHANGED, hold} end
     if not has_room(entries, totals) then return {NO_ROOM, hold, values(entries, true)} end
-    resize(entries, totals)
+    resize(entries, totals, deltas)
     hold[H_OUTPUT_NOW] = output
   end
   if expire_ms > 0 then hold[H_EXPIRE_MS], hold[H_TTL_MS] = expire_ms, ttl_ms end
@@ -87,9 +89,8 @@ local function extend(operation)
   hold[H_REVISION] = hold[H_REVISION] + 1
   if not touched[key] then order[#order + 1] = key end
   touched[key] = hold
-  events[#events + 1] = {
-    'extend', key, hold[H_EXPIRE_MS], entries, hold[H_TTL_MS], hold[H_OUTPUT_NOW],
-  }
+  packed[key] = cmsgpack.pack(hold)
+  events[#events + 1] = {'extend', key, packed[key], deltas, ''}
   return {DONE, hold, values(entries, false)}
 end
 
@@ -98,7 +99,7 @@ for number, operation in ipairs(operations) do results[number] = extend(operatio
 -- Write.
 write_counters(now)
 for _, key in ipairs(order) do
-  write_hold(key, touched[key], 0)
+  write_hold(key, packed[key], 0)
   redis.call('ZADD', KEYS[2], touched[key][H_EXPIRE_MS], key)
 end
 return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

@@ -42,7 +42,7 @@ local function record(operation)
     local same = hold[H_STATE] == STATE_RECORDED and hold[H_FINGERPRINT] == fingerprint
     return {same and REPEATED or REUSED, hold}
   end
-  local entries, settled = {}, {}
+  local entries, settled, deltas = {}, {}, {}
   for position = 1, #uses, USE_WIDTH do
     if not can_add(counter_at(uses[position]), amounts[uses[position + 1]] or 0) then
       return {OVERFLOW}
@@ -57,6 +57,7 @@ local function record(operation)
       string.sub(counter.key, #prefix + 1), counter.kind, counter.ttl_ms, counter.p1,
       counter.p2, counter.slot, meter, flags, 0, 0, 0,
     }
+    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, amount, 0
     for _, value in ipairs({amount, 0, counter.committed, counter.held, counter.credit}) do
       settled[#settled + 1] = value
     end
@@ -65,8 +66,9 @@ local function record(operation)
     STATE_RECORDED, fingerprint, 0, 0, 0, 0, now, payload, target, entries, {},
     fingerprint, now, settled, amounts, 0, 0, 1, 0,
   }
-  made[key], order[#order + 1] = {hold, keep_ms}, key
-  events[#events + 1] = {'record', key, hold, note}
+  local packed = cmsgpack.pack(hold)
+  made[key], order[#order + 1] = {hold, packed, keep_ms}, key
+  events[#events + 1] = {'record', key, packed, deltas, note}
   return {DONE, hold}
 end
 
@@ -74,5 +76,5 @@ for number, operation in ipairs(operations) do results[number] = record(operatio
 
 -- Write.
 write_counters(now)
-for _, key in ipairs(order) do write_hold(key, made[key][1], made[key][2]) end
+for _, key in ipairs(order) do write_hold(key, made[key][2], made[key][3]) end
 return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

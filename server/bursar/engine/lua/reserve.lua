@@ -12,6 +12,7 @@
 --      {1, offer, output, {committed, held, credit, ...}, slots}   granted; offers count from 1
 --      {2, hold}                                                  found: the same request
 --      {3}                                                        found: another request
+--      {4}                                                        the journal is full
 --      {0, {committed, held, credit, buckets, ...}}               denied, counters in order of use
 -- Keeps: committed + held <= ceiling + credit at each grant; all counters or none; a request
 -- holds once.
@@ -20,7 +21,7 @@
 -- @include counters
 -- @include holds
 
-local GRANTED, FOUND, REUSED, DENIED = 1, 2, 3, 0
+local GRANTED, FOUND, REUSED, JOURNAL_FULL, DENIED = 1, 2, 3, 4, 0
 local USE_WIDTH = 6
 
 -- Parse.
@@ -32,7 +33,10 @@ local FIRST_COUNTER = 3
 local status, seq, newest = check_shard(KEYS[1], head)
 if status ~= STATUS_OK then return reply(status, seq, {}) end
 
-local results, events, made, made_keys, dirty = {}, {}, {}, {}, false
+-- What PostgreSQL has not recorded is never dropped, so at the bound nothing new is granted.
+local journal_full = head[6] ~= 1 and redis.call('XLEN', KEYS[3]) >= head[5]
+
+local results, events, made, packed, made_keys = {}, {}, {}, {}, {}
 
 local function counter_at(index)
   local spec = specs[index]
@@ -61,7 +65,7 @@ local function largest_output(offer)
 end
 
 local function book(operation, number, offer, output)
-  local entries, values, answer = {}, {}, {}
+  local entries, values, deltas = {}, {}, {}
   local uses = offer[4]
   for position = 1, #uses, USE_WIDTH do
     if uses[position] > 0 then
@@ -72,6 +76,7 @@ local function book(operation, number, offer, output)
         string.sub(counter.key, #prefix + 1), counter.kind, counter.ttl_ms, counter.p1,
         counter.p2, counter.slot, uses[position + 4], uses[position + 5], amount, amount, 0,
       }
+      deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = amount, 0, 0
       local extra = operation[3] == 1 and 0 or amount
       values[#values + 1] = counter.committed
       values[#values + 1] = counter.held + extra
@@ -85,7 +90,8 @@ local function book(operation, number, offer, output)
     }
     local key = KEYS[operation[1]]
     made[key], made_keys[#made_keys + 1] = hold, key
-    events[#events + 1] = {'reserve', key, hold}
+    packed[key] = cmsgpack.pack(hold)
+    events[#events + 1] = {'reserve', key, packed[key], deltas, ''}
   end
   return {GRANTED, number, output, values}
 end
@@ -117,6 +123,7 @@ local function decide(operation)
       if hold[H_FINGERPRINT] == operation[2] then return {FOUND, hold} end
       return {REUSED}
     end
+    if journal_full then return {JOURNAL_FULL} end
   end
   for number, offer in ipairs(operation[8]) do
     local output = largest_output(offer)
@@ -130,7 +137,7 @@ for number, operation in ipairs(operations) do results[number] = decide(operatio
 -- Write.
 write_counters(now)
 for _, key in ipairs(made_keys) do
-  write_hold(key, made[key], 0)
+  write_hold(key, packed[key], 0)
   redis.call('ZADD', KEYS[2], made[key][H_EXPIRE_MS], key)
 end
 return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

@@ -34,7 +34,7 @@ local now = head[3]
 local status, seq, newest = check_shard(KEYS[1], head)
 if status ~= STATUS_OK then return reply(status, seq, {}) end
 
-local results, events, touched, ended, order = {}, {}, {}, {}, {}
+local results, events, touched, packed, ended, order = {}, {}, {}, {}, {}, {}
 
 local function refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
   local state = hold[H_STATE]
@@ -71,14 +71,16 @@ local function settle_entry(entry, amount, partial)
     -- What expiry charged is replaced, never added to.
     add_committed(counter, entry[E_SLOT], amount - entry[E_BOOKED])
   end
+  local committed = amount - entry[E_BOOKED]
   entry[E_HELD], entry[E_BOOKED] = entry[E_HELD] - returned, 0
-  return {amount, overage, counter}
+  return {amount, overage, counter, -returned, committed}
 end
 
 -- Adds the counters of another target than the granted one, in the window of the reservation.
 local function add_entries(hold, entries)
   for _, entry in ipairs(entries) do
-    local counter = load_entry(prefix, entry, now)
+    local counter = load_counter(prefix .. entry[E_COUNTER], entry[E_KIND], entry[E_TTL_MS],
+      entry[E_P1], entry[E_P2], now)
     counter.may_begin = true  -- its window is open
     entry[E_SLOT] = counter.slot
     if counter.kind == KIND_ROLLING then
@@ -97,10 +99,10 @@ local function settle(operation)
   local code = refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
   if code then return {code, hold} end
 
-  local dropped, added = nil, {}
+  local dropped = nil
   if retarget ~= 0 then
-    dropped, added = retarget[1], retarget[2]
-    add_entries(hold, added)
+    dropped = retarget[1]
+    add_entries(hold, retarget[2])
   end
   local due = {}
   for position, entry in ipairs(hold[H_ENTRIES]) do
@@ -113,8 +115,10 @@ local function settle(operation)
   for position, entry in ipairs(hold[H_ENTRIES]) do
     settled[position] = settle_entry(entry, due[position], partial == 1)
   end
+  local deltas = {}
   hold[H_SETTLED] = {}
   for _, one in ipairs(settled) do
+    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = one[4], one[5], 0
     local list, counter = hold[H_SETTLED], one[3]
     list[#list + 1] = one[1]
     list[#list + 1] = one[2]
@@ -135,9 +139,8 @@ local function settle(operation)
   if not touched[key] then order[#order + 1] = key end
   touched[key] = hold
   local verb_name = verb == RELEASE and 'release' or partial == 1 and 'commit_partial' or 'commit'
-  events[#events + 1] = {
-    verb_name, key, late, hold[H_SETTLED], note, fingerprint, sequence, added,
-  }
+  packed[key] = cmsgpack.pack(hold)
+  events[#events + 1] = {verb_name, key, packed[key], deltas, note}
   return {DONE, hold}
 end
 
@@ -149,7 +152,7 @@ redis.call('ZREM', KEYS[2], '')
 for _, key in ipairs(order) do redis.call('ZREM', KEYS[2], key) end
 write_counters(now)
 for _, key in ipairs(order) do
-  write_hold(key, touched[key], ended[key] or 0)
+  write_hold(key, packed[key], ended[key] or 0)
   if not ended[key] then redis.call('ZADD', KEYS[2], touched[key][H_EXPIRE_MS], key) end
 end
 return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

@@ -1,4 +1,5 @@
 -- Ends holds that nobody settled in time: gives them back, or charges them where the budget says.
+-- Ends credits whose time is over.
 --
 -- KEYS 1 shard, 2 expiries, 3 journal. The holds are those that the expiries name, the counters
 --      those that each hold names, all in the same slot.
@@ -21,11 +22,18 @@ if status ~= STATUS_OK then return reply(status, seq, {}) end
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)
 if #due == 0 then return reply(STATUS_OK, seq, {0, 0, false}) end
 
-local expired, events, charged = {}, {}, 0
+local ended, events, expired, charged = {}, {}, 0, 0
+
+local function note_end(key, hold, deltas)
+  hold[H_REVISION] = hold[H_REVISION] + 1
+  local packed = cmsgpack.pack(hold)
+  ended[#ended + 1] = {key, packed}
+  events[#events + 1] = {'expire', key, packed, deltas, ''}
+end
 
 local function expire(key, hold)
-  local settled = {}
-  for position, entry in ipairs(hold[H_ENTRIES]) do
+  local deltas = {}
+  for _, entry in ipairs(hold[H_ENTRIES]) do
     local counter = load_entry(prefix, entry, now)
     local booked = 0
     if has_flag(entry[E_FLAGS], FLAG_CHARGE_ON_EXPIRY)
@@ -37,24 +45,36 @@ local function expire(key, hold)
       add_committed(counter, entry[E_SLOT], booked)
     end
     if booked > 0 then charged = charged + 1 end
+    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = -entry[E_HELD], booked, 0
     -- What it held at its end is what a late commit of unknown price is charged.
     entry[E_RESERVED], entry[E_HELD], entry[E_BOOKED] = entry[E_HELD], 0, booked
-    settled[position] = booked
   end
   hold[H_STATE] = STATE_EXPIRED
-  hold[H_REVISION] = hold[H_REVISION] + 1
-  expired[#expired + 1] = {key, hold}
-  events[#events + 1] = {'expire', key, settled}
+  expired = expired + 1
+  note_end(key, hold, deltas)
+end
+
+local function end_credit(key, hold)
+  local deltas = {}
+  for _, entry in ipairs(hold[H_ENTRIES]) do
+    local counter = load_entry(prefix, entry, now)
+    local credit = entry[E_RESERVED]
+    if counter.exists then add_credit(counter, -credit) end
+    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, 0, -credit
+  end
+  hold[H_STATE] = STATE_ADJUSTED
+  note_end(key, hold, deltas)
 end
 
 for _, key in ipairs(due) do
   local hold = read_hold(key)
   if hold and hold[H_STATE] == STATE_OPEN then expire(key, hold) end
+  if hold and hold[H_STATE] == STATE_CREDIT then end_credit(key, hold) end
 end
 
 -- Write.
 redis.call('ZREM', KEYS[2], unpack(due))
 write_counters(now)
-for _, one in ipairs(expired) do write_hold(one[1], one[2], keep_ms) end
+for _, one in ipairs(ended) do write_hold(one[1], one[2], keep_ms) end
 local raised = close_shard(KEYS[1], KEYS[3], head, newest, events)
-return reply(STATUS_OK, raised, {#expired, charged, #due == most})
+return reply(STATUS_OK, raised, {expired, charged, #due == most})

@@ -35,7 +35,7 @@ class ReserveRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., subject: _Optional[_Union[_types_pb2.Subject, _Mapping]] = ..., target: _Optional[_Union[_types_pb2.Target, _Mapping]] = ..., estimate: _Optional[_Union[_types_pb2.Estimate, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., priority: _Optional[_Union[_types_pb2.Priority, str]] = ..., accepts: _Optional[_Iterable[_Union[_types_pb2.Degradation, str]]] = ..., validate_only: _Optional[bool] = ..., closing: _Optional[bool] = ...) -> None: ...
 
 class ReserveResponse(_message.Message):
-    __slots__ = ("reservation_id", "decision", "target", "max_output_tokens", "max_input_tokens", "directive", "expire_time", "ttl", "counters", "denial", "unbudgeted", "unpriced", "policy_version")
+    __slots__ = ("reservation_id", "decision", "target", "max_output_tokens", "max_input_tokens", "directive", "expire_time", "ttl", "counters", "denial", "unbudgeted", "unpriced", "policy_version", "not_enforced")
     RESERVATION_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class ReserveResponse(_message.Message):
     UNBUDGETED_FIELD_NUMBER: _ClassVar[int]
     UNPRICED_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NOT_ENFORCED_FIELD_NUMBER: _ClassVar[int]
     reservation_id: str
     decision: _types_pb2.Decision
     target: _types_pb2.Target
@@ -62,7 +63,8 @@ class ReserveResponse(_message.Message):
     unbudgeted: bool
     unpriced: bool
     policy_version: str
-    def __init__(self, reservation_id: _Optional[str] = ..., decision: _Optional[_Union[_types_pb2.Decision, str]] = ..., target: _Optional[_Union[_types_pb2.Target, _Mapping]] = ..., max_output_tokens: _Optional[int] = ..., max_input_tokens: _Optional[int] = ..., directive: _Optional[_Union[_types_pb2.Directive, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., counters: _Optional[_Iterable[_Union[_types_pb2.CounterStatus, _Mapping]]] = ..., denial: _Optional[_Union[_types_pb2.Denial, _Mapping]] = ..., unbudgeted: _Optional[bool] = ..., unpriced: _Optional[bool] = ..., policy_version: _Optional[str] = ...) -> None: ...
+    not_enforced: bool
+    def __init__(self, reservation_id: _Optional[str] = ..., decision: _Optional[_Union[_types_pb2.Decision, str]] = ..., target: _Optional[_Union[_types_pb2.Target, _Mapping]] = ..., max_output_tokens: _Optional[int] = ..., max_input_tokens: _Optional[int] = ..., directive: _Optional[_Union[_types_pb2.Directive, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., counters: _Optional[_Iterable[_Union[_types_pb2.CounterStatus, _Mapping]]] = ..., denial: _Optional[_Union[_types_pb2.Denial, _Mapping]] = ..., unbudgeted: _Optional[bool] = ..., unpriced: _Optional[bool] = ..., policy_version: _Optional[str] = ..., not_enforced: _Optional[bool] = ...) -> None: ...
 
 class CommitRequest(_message.Message):
     __slots__ = ("reservation_id", "usage", "target", "outcome", "partial", "sequence", "estimated")

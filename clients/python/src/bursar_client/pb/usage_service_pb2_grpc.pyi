@@ -27,8 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UsageServiceStub:
-    """UsageService answers what is spent, held and left. It reads the same counters
-    that decide, so it never disagrees with a decision.
+    """UsageService answers what is spent, held and left. GetBalances, Explain and
+    ListHolds read the same counters that decide, so they never disagree with a
+    decision. QueryUsage and ListLedgerEntries read the ledger, which follows
+    within moments; their answers say how far it is.
     """
 
     @_typing.overload
@@ -43,11 +45,21 @@ class UsageServiceStub:
     """
     ListHolds: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListHoldsRequest, _usage_service_pb2.ListHoldsResponse]
     """ListHolds lists who holds what."""
+    QueryUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.QueryUsageRequest, _usage_service_pb2.QueryUsageResponse]
+    """QueryUsage adds up what was used, by any level, model and time."""
+    ListLedgerEntries: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListLedgerEntriesRequest, _usage_service_pb2.ListLedgerEntriesResponse]
+    """ListLedgerEntries lists what was booked, entry by entry."""
+    Verify: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.VerifyRequest, _usage_service_pb2.VerifyResponse]
+    """Verify compares the ledger with the counters and holds that decide, while
+    they are in use, and repairs them if asked to.
+    """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
-    """UsageService answers what is spent, held and left. It reads the same counters
-    that decide, so it never disagrees with a decision.
+    """UsageService answers what is spent, held and left. GetBalances, Explain and
+    ListHolds read the same counters that decide, so they never disagree with a
+    decision. QueryUsage and ListLedgerEntries read the ledger, which follows
+    within moments; their answers say how far it is.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -59,10 +71,20 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """
     ListHolds: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ListHoldsRequest, _usage_service_pb2.ListHoldsResponse]  # type: ignore[assignment]
     """ListHolds lists who holds what."""
+    QueryUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.QueryUsageRequest, _usage_service_pb2.QueryUsageResponse]  # type: ignore[assignment]
+    """QueryUsage adds up what was used, by any level, model and time."""
+    ListLedgerEntries: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ListLedgerEntriesRequest, _usage_service_pb2.ListLedgerEntriesResponse]  # type: ignore[assignment]
+    """ListLedgerEntries lists what was booked, entry by entry."""
+    Verify: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.VerifyRequest, _usage_service_pb2.VerifyResponse]  # type: ignore[assignment]
+    """Verify compares the ledger with the counters and holds that decide, while
+    they are in use, and repairs them if asked to.
+    """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """UsageService answers what is spent, held and left. It reads the same counters
-    that decide, so it never disagrees with a decision.
+    """UsageService answers what is spent, held and left. GetBalances, Explain and
+    ListHolds read the same counters that decide, so they never disagree with a
+    decision. QueryUsage and ListLedgerEntries read the ledger, which follows
+    within moments; their answers say how far it is.
     """
 
     @_abc_1.abstractmethod
@@ -90,5 +112,31 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.ListHoldsResponse, _abc.Awaitable[_usage_service_pb2.ListHoldsResponse]]:
         """ListHolds lists who holds what."""
+
+    @_abc_1.abstractmethod
+    def QueryUsage(
+        self,
+        request: _usage_service_pb2.QueryUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_service_pb2.QueryUsageResponse, _abc.Awaitable[_usage_service_pb2.QueryUsageResponse]]:
+        """QueryUsage adds up what was used, by any level, model and time."""
+
+    @_abc_1.abstractmethod
+    def ListLedgerEntries(
+        self,
+        request: _usage_service_pb2.ListLedgerEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_service_pb2.ListLedgerEntriesResponse, _abc.Awaitable[_usage_service_pb2.ListLedgerEntriesResponse]]:
+        """ListLedgerEntries lists what was booked, entry by entry."""
+
+    @_abc_1.abstractmethod
+    def Verify(
+        self,
+        request: _usage_service_pb2.VerifyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_service_pb2.VerifyResponse, _abc.Awaitable[_usage_service_pb2.VerifyResponse]]:
+        """Verify compares the ledger with the counters and holds that decide, while
+        they are in use, and repairs them if asked to.
+        """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

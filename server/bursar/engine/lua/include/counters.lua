@@ -36,7 +36,8 @@ local function forget_old_buckets(counter, now)
   counter.oldest, counter.moved = oldest, true
 end
 
-local function load_counter(key, kind, ttl_ms, p1, p2, now)
+-- continues: a call that settles what was reserved never begins a task anew.
+local function load_counter(key, kind, ttl_ms, p1, p2, now, continues)
   local counter = loaded[key]
   if counter then return counter end
   local field = redis.call('HMGET', key, 'c', 'h', 'k', 'o', 's', 'w')
@@ -54,7 +55,7 @@ local function load_counter(key, kind, ttl_ms, p1, p2, now)
   elseif kind == KIND_TASK then
     counter.slot = tonumber(field[6] or now)
     local idle = field[5] and now - tonumber(field[5]) > p1
-    if idle and counter.held == 0 then
+    if idle and counter.held == 0 and not continues then
       -- Nobody used the task for so long that this is a new one under the same name.
       counter.committed, counter.slot, counter.anew = 0, now, true
     end
@@ -88,6 +89,11 @@ end
 local function add_held(counter, amount)
   counter.held = counter.held + amount
   add(counter, 'h', amount)
+end
+
+local function add_credit(counter, amount)
+  counter.credit = counter.credit + amount
+  add(counter, 'k', amount)
 end
 
 local function can_add(counter, amount)

@@ -1,6 +1,8 @@
 -- Shared: the hold, one MessagePack array, mirrored by engine/operations.py.
 
 local STATE_OPEN, STATE_COMMITTED, STATE_RELEASED, STATE_EXPIRED, STATE_RECORDED = 1, 2, 3, 4, 5
+-- A credit in force, until its time is over; then, and for other adjustments, adjusted.
+local STATE_CREDIT, STATE_ADJUSTED = 6, 7
 
 -- Fields of a hold.
 local H_STATE, H_FINGERPRINT, H_EXPIRE_MS, H_TTL_MS = 1, 2, 3, 4
@@ -40,15 +42,15 @@ end
 
 -- An open hold has no TTL of its own: only settling or the sweeper ends it, whatever Redis's
 -- clock does. A settled one stays for a while to answer repeated calls.
-local function write_hold(key, hold, keep_ms)
+local function write_hold(key, packed, keep_ms)
   if keep_ms > 0 then
-    redis.call('SET', key, cmsgpack.pack(hold), 'PX', keep_ms)
+    redis.call('SET', key, packed, 'PX', keep_ms)
   else
-    redis.call('SET', key, cmsgpack.pack(hold))
+    redis.call('SET', key, packed)
   end
 end
 
 local function load_entry(prefix, entry, now)
   return load_counter(prefix .. entry[E_COUNTER], entry[E_KIND], entry[E_TTL_MS],
-    entry[E_P1], entry[E_P2], now)
+    entry[E_P1], entry[E_P2], now, true)
 end

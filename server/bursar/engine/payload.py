@@ -105,3 +105,29 @@ def usage_note(request: CommitRequest | RecordRequest, target: Target) -> bytes:
             dict(usage.custom_meters),
         ]
     )
+
+
+class UsageNote(NamedTuple):
+    """What the journal keeps of a settlement."""
+
+    target: Target
+    outcome: str
+    estimated: bool
+    usage: Usage
+
+
+def decode_usage_note(data: bytes) -> UsageNote:
+    """Read what `usage_note` wrote."""
+    target, outcome, estimated, *tokens, custom = unpack(data)
+    used, output, cache_read, cache_write, input_audio, reasoning, output_audio = tokens
+    usage = Usage(
+        input_tokens=used,
+        output_tokens=output,
+        cache_read_tokens=cache_read,
+        cache_write_tokens=cache_write,
+        input_audio_tokens=input_audio,
+        reasoning_tokens=reasoning,
+        output_audio_tokens=output_audio,
+        custom_meters={name.decode(): amount for name, amount in custom.items()},
+    )
+    return UsageNote(parse_target_key(target.decode()), outcome.decode(), bool(estimated), usage)

@@ -1,0 +1,72 @@
+"""The journal of a shard: everything that its calls changed, in order, until it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bursar.engine.keys import Keys
+from bursar.engine.scripts import load_script
+from bursar.engine.store import Store
+from bursar.engine.wire import pack, unpack
+
+BEGINNING = "0-0"
+"""Position before the first entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """The events of one script call, still packed.
+
+    Attributes:
+        stream_id: Where it is in the journal.
+        fields: As Redis keeps them: e epoch, s sequence number, t time in ms, d packed events.
+    """
+
+    stream_id: str
+    fields: Mapping[bytes, bytes]
+
+
+class Journal:
+    """Reads the journals of all shards, and drops what is recorded."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def read(self, positions: Mapping[int, str], most: int) -> dict[int, list[JournalEntry]]:
+        """Return what follows the position of each shard, in order.
+
+        Args:
+            positions: Stream id by shard.
+            most: Entries of each shard at the most.
+        """
+        wanted = [(self._keys.journal(shard), after) for shard, after in positions.items()]
+        found = await self._store.streams(wanted, most)
+        return {
+            shard: [JournalEntry(stream_id.decode(), fields) for stream_id, fields in entries]
+            for shard, entries in zip(positions, found, strict=True)
+        }
+
+    async def lengths(self, shards: Sequence[int]) -> list[int]:
+        """Return how many entries wait in each shard's journal."""
+        return await self._store.stream_lengths([self._keys.journal(shard) for shard in shards])
+
+    async def trim(self, shard: int, epoch: str, recorded: str) -> bool:
+        """Drop entries up to one that is recorded, and say whether this generation had them."""
+        keys = [self._keys.meta(shard), self._keys.journal(shard)]
+        argument = pack([epoch, recorded, _following(recorded)])
+        return bool(await self._store.run(load_script("trim"), keys, argument))
+
+
+def _following(stream_id: str) -> str:
+    time_ms, _, number = stream_id.partition("-")
+    return f"{time_ms}-{int(number) + 1}"
+
+
+def decode_events(data: bytes) -> list[list[object]]:
+    """Return the events of an entry; what is not MessagePack raises ValueError."""
+    events = unpack(data)
+    if not isinstance(events, list):
+        raise ValueError("the events are no list")
+    return events

@@ -1,0 +1,281 @@
+"""Gives cold shards their data again, from the record: stop, drain, new epoch, fill, open.
+
+Nothing is decided from a shard between the first step and the last. Whatever ends in between, the
+next one who tries begins anew: the epoch in PostgreSQL says what is in force, and Redis has it
+only when all is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from bursar.domain import meter
+from bursar.domain.budget import parse_counter_id
+from bursar.domain.errors import BursarError
+from bursar.engine.journal import BEGINNING, Journal
+from bursar.engine.operations import HoldState
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shard_data import Fenced, HoldRow, Row, ShardData
+from bursar.engine.wire import decode_hold, unpack
+from bursar.failpoints import failpoint
+from bursar.ledger.database import Database
+from bursar.ledger.fold import Position, Retention, fold
+from bursar.ledger.live_rows import STATEMENT_S, Balance, live_balances, live_holds
+from bursar.ledger.positions import Positions
+from bursar.ledger.recorder import Recorder
+
+_PAGE = 500
+_DRAIN_ENTRIES = 500
+_SEND_AGAIN_WAIT_MS = 3_000
+_POLL_S = 0.05
+
+_log = structlog.get_logger(__name__)
+
+
+class TakenOver(BursarError):
+    """Another server rebuilds a shard by now; what is written no longer counts."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a rebuild of some shards is, and what is at stake.
+
+    Attributes:
+        shards: Which, with why.
+        phase: What is being done.
+        counters: Written so far.
+        counters_total: To be written in all; 0 until it is known.
+        holds: Written so far, those included that only answer repeated calls.
+        resent: Acknowledged calls that this server has sent again.
+        committed_nano_usd: By org and budget.
+        held_nano_usd: Of open holds.
+    """
+
+    shards: Mapping[int, str]
+    phase: str = "fence"
+    counters: int = 0
+    counters_total: int = 0
+    holds: int = 0
+    resent: int = 0
+    committed_nano_usd: dict[tuple[int, str, str], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )
+    held_nano_usd: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    by_shard: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+
+    def committed(self, shard: int) -> int:
+        """Return the nano-USD that a shard has committed: of each org its largest budget's."""
+        largest: dict[str, int] = defaultdict(int)
+        for (of_shard, org, _), amount in self.committed_nano_usd.items():
+            if of_shard == shard:
+                largest[org] = max(largest[org], amount)
+        return sum(largest.values())
+
+
+class Rebuilder:
+    """Rebuilds shards that this server keeps."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        data: ShardData,
+        journal: Journal,
+        recorder: Recorder,
+        engine: RedisEngine,
+        retention: Retention,
+        server_id: str,
+        now_ms: Callable[[], int],
+        new_token: Callable[[], str],
+    ) -> None:
+        self._database = database
+        self._positions = Positions(database)
+        self._data = data
+        self._journal = journal
+        self._recorder = recorder
+        self._engine = engine
+        self._retention = retention
+        self._server_id = server_id
+        self._now_ms = now_ms
+        self._new_token = new_token
+
+    async def rebuild(self, causes: Mapping[int, str], progress: Progress) -> None:
+        """Rebuild shards together.
+
+        Args:
+            causes: Why, by shard.
+            progress: Kept up to date.
+
+        Raises:
+            TakenOver, EpochTaken, PositionMoved: Another server is at it.
+            StoreUnavailable, LedgerUnavailable: Redis or PostgreSQL is away; to be tried again.
+        """
+        tokens = {shard: f"{self._server_id}.{self._new_token()}" for shard in causes}
+        fenced = {
+            shard: await self._data.fence(shard, token=token) for shard, token in tokens.items()
+        }
+        failpoint("rebuild_after_fence")
+        progress.phase = "drain"
+        before = await self._drain(list(causes))
+        after = {
+            shard: Position(
+                self._new_token(),
+                BEGINNING,
+                1 + max(before[shard].sequence, fenced[shard].sequence,
+                        self._engine.shards.sequence(shard)),
+            )
+            for shard in causes
+        }  # fmt: skip
+        moves = {shard: (before[shard], after[shard], causes[shard]) for shard in causes}
+        rebuild_ids = await self._positions.begin_epochs(self._server_id, moves)
+        failpoint("rebuild_after_epoch")
+        progress.phase = "purge"
+        if not await self._data.purge(tokens):
+            raise TakenOver("another server rebuilds one of the shards")
+        failpoint("rebuild_after_purge")
+        progress.phase = "load"
+        await self._load(tokens, progress)
+        failpoint("rebuild_before_open")
+        progress.phase = "send again"
+        await self._open(tokens, after, fenced, replaying=True)
+        await self._send_again(before, after, progress)
+        await self._open(tokens, after, fenced, replaying=False)
+        failpoint("rebuild_after_open")
+        await self._note_end(rebuild_ids, progress)
+        progress.phase = "done"
+
+    async def _drain(self, shards: list[int]) -> dict[int, Position]:
+        """Record what the stopped journals still have, and return how far they are recorded."""
+        positions = await self._positions.load()
+        while True:
+            wanted = {shard: positions[shard] for shard in shards}
+            journals = await self._journal.read(
+                {shard: position.stream_id for shard, position in wanted.items()}, _DRAIN_ENTRIES
+            )
+            if not any(journals.values()):
+                return wanted
+            known = {shard: await self._positions.known_epochs(shard) for shard in shards}
+            batch = fold(journals, wanted, self._retention, known)
+            await self._recorder.write(batch)
+            positions |= {shard: after for shard, (_, after) in batch.moves.items()}
+
+    async def _load(self, tokens: Mapping[int, str], progress: Progress) -> None:
+        now_ms = self._now_ms()
+        async with self._database.transaction(snapshot=True) as connection:
+            progress.counters_total = await connection.fetchval(
+                "SELECT count(DISTINCT counter_id) FROM counter_balances "
+                "WHERE shard = ANY($1::int[]) AND expire_at_ms > $2",
+                list(tokens),
+                now_ms,
+                timeout=STATEMENT_S,
+            )
+            for shard, token in tokens.items():
+                async for balances in live_balances(connection, shard, now_ms, _PAGE):
+                    rows = [balance.row(now_ms) for balance in balances]
+                    await self._write(shard, rows, token)
+                    progress.counters += len(rows)
+                    progress.by_shard[shard][0] += len(rows)
+                    _count_committed(shard, balances, now_ms, progress)
+                    failpoint("rebuild_during_load")
+                async for holds in live_holds(connection, shard, now_ms, _PAGE):
+                    await self._write(shard, holds, token)
+                    progress.holds += len(holds)
+                    progress.by_shard[shard][1] += len(holds)
+                    progress.held_nano_usd[shard] += sum(map(_held_nano_usd, holds))
+
+    async def _write(self, shard: int, rows: Sequence[Row], token: str) -> None:
+        if not await self._data.load(shard, rows, token=token):
+            raise TakenOver(f"another server rebuilds shard {shard}")
+
+    async def _open(
+        self,
+        tokens: Mapping[int, str],
+        after: Mapping[int, Position],
+        fenced: Mapping[int, Fenced],
+        *,
+        replaying: bool,
+    ) -> None:
+        for shard, token in tokens.items():
+            opened = await self._data.open(
+                shard,
+                token,
+                after[shard].epoch,
+                sequence=after[shard].sequence,
+                now_ms=max(self._now_ms(), fenced[shard].newest_ms),
+                replaying=replaying,
+            )
+            if not opened:
+                raise TakenOver(f"another server rebuilds shard {shard}")
+
+    async def _send_again(
+        self,
+        before: Mapping[int, Position],
+        after: Mapping[int, Position],
+        progress: Progress,
+    ) -> None:
+        """Send our own acknowledged calls, and wait for those of the other servers, for a while."""
+        for shard, position in after.items():
+            self._engine.shards.recorded(shard, before[shard].epoch, before[shard].sequence)
+            self._engine.shards.adopt(shard, position.epoch, position.sequence)
+            sent, failed = await self._engine.send_again(shard)
+            progress.resent += sent
+            if failed:
+                _log.error("calls_lost", shard=shard, calls=failed, sent=sent)
+            await self._data.note_replayed(shard, self._server_id)
+        deadline = time.monotonic() + _SEND_AGAIN_WAIT_MS / 1_000
+        waiting = dict(after)
+        while waiting:
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(
+                    "SELECT server_id FROM servers WHERE seen_at > now() - interval '5 seconds'"
+                )
+            alive = {row["server_id"] for row in rows}
+            for shard in list(waiting):
+                if alive <= await self._data.replayed(shard) | {self._server_id}:
+                    del waiting[shard]
+            if waiting and time.monotonic() > deadline:
+                _log.warning("opened_without_some_servers", shards=sorted(waiting))
+                return
+            if waiting:
+                await asyncio.sleep(_POLL_S)
+
+    async def _note_end(self, rebuild_ids: Mapping[int, int], progress: Progress) -> None:
+        async with self._database.transaction() as connection:
+            await connection.executemany(
+                "UPDATE rebuilds SET finished_at = now(), counters = $2, holds = $3, "
+                "committed_nano_usd = $4, held_nano_usd = $5, resent = resent + $6 "
+                "WHERE rebuild_id = $1",
+                [
+                    (
+                        rebuild_id,
+                        *progress.by_shard[shard],
+                        progress.committed(shard),
+                        progress.held_nano_usd[shard],
+                        progress.resent if position == 0 else 0,
+                    )
+                    for position, (shard, rebuild_id) in enumerate(rebuild_ids.items())
+                ],
+            )
+
+
+def _count_committed(shard: int, balances: list[Balance], now_ms: int, progress: Progress) -> None:
+    for balance in balances:
+        name = parse_counter_id(balance.counter_id)
+        if name.meter == meter.COST:
+            amount = balance.committed(now_ms)
+            progress.committed_nano_usd[shard, name.org, name.budget] += amount
+
+
+def _held_nano_usd(row: HoldRow) -> int:
+    if not row.due_ms:
+        return 0
+    hold = decode_hold(unpack(row.packed))
+    if hold.state is not HoldState.OPEN:
+        return 0
+    return max((each.held for each in hold.entries if each.meter == meter.COST), default=0)
