@@ -34,20 +34,21 @@ BUDGETS: tuple[tuple[str, str, int, str], ...] = (
 NANO_PER_USD = 1_000_000_000
 
 
-def policy_text(org: str) -> str:
-    """Return the policy of an org."""
+def policy_text(org: str, room: int = 1) -> str:
+    """Return the policy of an org, with so many times the usual limits."""
     budgets = "".join(
-        f"  - {{name: {name}, limit: {{{unit}: {limit}}}{', ' * bool(rest)}{rest}}}\n"
+        f"  - {{name: {name}, limit: {{{unit}: {limit * room}}}{', ' * bool(rest)}{rest}}}\n"
         for name, unit, limit, rest in BUDGETS
     )
     models = f'models: [{{match: "{MODEL}", provider: p, price: {{input: 1, output: 10}}}}]\n'
     return f"org: {org}\n{models}budgets:\n{budgets}"
 
 
-def limits() -> list[dict[str, Any]]:
+def limits(room: int = 1) -> list[dict[str, Any]]:
     """Return every limit as the history names it."""
+    units = {"usd": NANO_PER_USD * room}
     return [
-        {"org": org, "budget": name, "limit": limit * (NANO_PER_USD if unit == "usd" else 1)}
+        {"org": org, "budget": name, "limit": limit * units.get(unit, room)}
         for org in ORGS
         for name, unit, limit, _ in BUDGETS
     ]
@@ -64,6 +65,7 @@ class Pace:
         deadline_ms: How long most clients try one operation.
         impatient_ms: How long every third client does, so that some outcomes stay unknown.
         attempt_ms: How long it waits for one answer.
+        room: How many times the usual limits there are; 1: so tight that many are denied.
     """
 
     clients: int = 10
@@ -72,6 +74,7 @@ class Pace:
     deadline_ms: int = 6_000
     impatient_ms: int = 700
     attempt_ms: int = 1_000
+    room: int = 1
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chaos_clients import ORGS, policy_text
 from chaos_proxy import TcpProxy
 from chaos_stores import DATABASE, PostgresNode, RedisNode
 
@@ -145,9 +144,9 @@ class Cluster:
         self,
         folder: Path,
         *,
-        servers: int = 2,
-        settings: Mapping[str, str] | None = None,
-        policies: Mapping[str, str] | None = None,
+        servers: int,
+        settings: Mapping[str, str],
+        policies: Mapping[str, str],
     ) -> None:
         """Starts nothing yet.
 
@@ -155,7 +154,7 @@ class Cluster:
             folder: An empty one, with a short path: Unix sockets are in it.
             servers: How many.
             settings: Variables of the environment that differ.
-            policies: Documents by org; the workload's where none is given.
+            policies: Documents by org.
         """
         self.folder = folder
         # PostgreSQL runs as a user of its own, and has to find its data here.
@@ -167,8 +166,8 @@ class Cluster:
             for number in range(servers)
         ]
         self.restarts = 0
-        self._settings = dict(settings or {})
-        self._policies = self._write(policies or {org: policy_text(org) for org in ORGS})
+        self._settings = dict(settings)
+        self._policies = self._write(policies)
         self._stack = AsyncExitStack()
         self._supervisor: asyncio.Task[None] | None = None
 

@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from chaos_clients import Load, Pace, limits
+from chaos_clients import ORGS, Load, Pace, limits, policy_text
 from chaos_cluster import SHARDS, SWEEP_MS, Cluster
 from chaos_faults import CLOCK_STEP_MS, LOSES_REDIS_DATA, Nemesis
 from chaos_history import History
@@ -67,7 +67,7 @@ class Run:
             recover_ms=RECOVER_MS,
             slack_ms=SLACK_MS,
             clock_ms=CLOCK_STEP_MS + CLOCK_SLACK_MS,
-            limits=limits(),
+            limits=limits(pace.room),
         )
         self.nemesis = Nemesis(cluster, random.Random(f"{seed} faults"))
         self.faults: list[str] = []
@@ -210,9 +210,13 @@ async def chaos_run(
 ) -> AsyncIterator[Run]:
     """Run a cluster with load; what is left of it stays where something fails."""
     folder = Path(tempfile.mkdtemp(prefix="bursar-chaos-", dir="/tmp"))
+    pace = pace or Pace()
+    policies = {org: policy_text(org, pace.room) for org in ORGS}
     try:
-        async with Cluster(folder, servers=servers, settings=settings) as cluster:
-            run = Run(seed, folder, cluster, pace or Pace())
+        async with Cluster(
+            folder, servers=servers, settings=settings or {}, policies=policies
+        ) as cluster:
+            run = Run(seed, folder, cluster, pace)
             run.load.start()
             try:
                 await run.warm_up()

@@ -20,16 +20,18 @@ from engine_calls import (
     extend,
     granted,
     record,
+    refused,
     release,
     seeded,
     used,
 )
-from engine_state import Entry, journal, unpack
+from engine_state import Entry, everything, journal, unpack
 from engine_world import MINUTE, NOON_MS, SECOND, HandClock, World, open_world
 
 from bursar.domain.answer import Decision, ReserveAnswer
-from bursar.domain.errors import BursarError, InternalError
+from bursar.domain.errors import BursarError, InternalError, JournalFull
 from bursar.domain.request import Operation, Outcome, ReserveRequest
+from bursar.engine.journal import Journal
 from bursar.engine.shards import EngineLimits
 
 POLICY = f"""
@@ -317,30 +319,76 @@ async def test_an_event_says_who_used_what(world: World) -> None:
     )  # fmt: skip
     await world.authority.record(record("used", user="u2", input_tokens=5, output_tokens=2))
     events = [event for entry in await entries(world) for event in entry.events]
-    payload = unpack(events[0][2][7])
+    payload = unpack(unpack(events[0][2])[7])
     assert payload[1:3] == [b"one", [b"red", b"", b"", b"u", b""]]
     target, outcome, estimated, *tokens, meters = unpack(events[1][4])
     assert (target, outcome, estimated) == (b"q\x1fother", b"failed", True)
     assert tokens == [7, 3, 0, 0, 0, 0, 0]
     assert meters == {b"bytes": 4}
-    assert unpack(events[2][2][7])[1] == b"used"
-    assert unpack(events[2][3])[:5] == [b"p\x1fm", b"succeeded", False, 5, 2]
+    assert unpack(unpack(events[2][2])[7])[1] == b"used"
+    assert unpack(events[2][4])[:5] == [b"p\x1fm", b"succeeded", False, 5, 2]
 
 
-async def test_the_journal_is_bounded(redis_url: str, key_namespace: str) -> None:
-    """Goal: the journal keeps about as many entries as is set, the newest ones.
+async def test_a_full_journal_grants_nothing_new(redis_url: str, key_namespace: str) -> None:
+    """Goal: the journal never has more to record than about as much as is set, and loses nothing.
 
-    Method: 1,500 calls with a bound of 300. Redis drops whole nodes of 100 entries, so a node
-    more may be left.
+    Method: at the bound nothing new is granted, alone or in a batch, and nothing is booked; what
+    was granted is found again, extended and settled, usage is recorded and holds expire. All of it
+    is in the journal. When it is trimmed, reserving goes on.
     """
-    limits = EngineLimits(journal_entries_max=300)
+    limits = EngineLimits(journal_entries_max=20)
     async with open_world(redis_url, key_namespace, POLICY, limits=limits) as world:
         world.lossy = True
-        for number in range(1_500):
-            await world.authority.record(record(f"r{number}", input_tokens=1))
-        found = await entries(world)
-        assert 300 <= len(found) <= 400
-        sequences = [entry.sequence for entry in found]
-        assert sequences == list(range(1_501 - len(found), 1_501))
-        books = await read_books(world.redis, world.keys)
-        assert len(books.events) == len(found)
+        holds = [
+            await granted(world.authority, ask(f"r{number}", input_tokens=9, ttl_ms=MINUTE))
+            for number in range(20)
+        ]
+        before = await everything(world.redis, world.keys)
+        error = await refused(world.authority, ask("more", input_tokens=9))
+        assert isinstance(error, JournalFull)
+        assert error.retry_after_ms is not None
+        answers = await world.authority.batch([ask(name, input_tokens=9) for name in ("r0", "s")])
+        assert isinstance(answers[0], ReserveAnswer)
+        assert answers[0].replayed
+        assert isinstance(answers[1], JournalFull)
+        assert await everything(world.redis, world.keys) == before
+        await world.authority.settle(commit(holds[0], input_tokens=5))
+        await world.authority.settle(release(holds[1]))
+        await world.authority.extend(extend(holds[2], ttl_ms=3 * MINUTE))
+        await world.authority.record(record("used", input_tokens=5))
+        world.clock.at_ms += 2 * MINUTE
+        assert (await world.authority.sweep(100)).expired == 17
+        kinds = Counter(kind for kind, _ in (await read_books(world.redis, world.keys)).events)
+        assert kinds == {"reserve": 20, "commit": 1, "release": 1, "extend": 1, "record": 1,
+                         "expire": 17}  # fmt: skip
+        await assert_books_balance(world.redis, world.keys)
+        assert isinstance(await refused(world.authority, ask("more", input_tokens=9)), JournalFull)
+        await trimmed_but(world, 19)
+        await granted(world.authority, ask("more", input_tokens=9))
+
+
+async def trimmed_but(world: World, left: int) -> None:
+    """Drop a journal's oldest entries, as what has recorded them does."""
+    found = await world.redis.xrange(world.keys.journal(0))
+    recorded = found[-left - 1][0].decode()
+    assert await Journal(world.servers[0].store, world.keys).trim(0, "first", recorded)
+    assert await world.redis.xlen(world.keys.journal(0)) == left
+
+
+async def test_only_what_is_recorded_is_dropped(world: World) -> None:
+    """Goal: no entry is dropped before it is recorded, whatever generation is there.
+
+    Method: many entries; trimming to one leaves exactly those after it, and says up to where; one
+    who records another generation drops nothing.
+    """
+    world.lossy = True
+    for number in range(300):
+        await world.authority.record(record(f"r{number}", input_tokens=1))
+    assert [entry.sequence for entry in await entries(world)] == list(range(1, 301))
+    ids = [at.decode() for at, _ in await world.redis.xrange(world.keys.journal(0))]
+    journal_of = Journal(world.servers[0].store, world.keys)
+    assert not await journal_of.trim(0, "other", ids[99])
+    assert len(await entries(world)) == 300
+    assert await journal_of.trim(0, "first", ids[99])
+    assert [entry.sequence for entry in await entries(world)] == list(range(101, 301))
+    assert await world.redis.hget(world.keys.meta(0), "trimmed") == ids[99].encode()

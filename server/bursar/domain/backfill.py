@@ -9,9 +9,7 @@ from bursar.domain import meter
 from bursar.domain.budget import Budget, Mode
 from bursar.domain.policy import Policy
 from bursar.domain.subject import Subject, Target
-from bursar.domain.window import WindowKind
-
-_NEVER = (WindowKind.REQUEST, WindowKind.TASK, WindowKind.NONE)
+from bursar.domain.window import NEVER_BACKFILLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,11 @@ def counting_anew(before: Policy, after: Policy) -> tuple[str, ...]:
 
 def can_backfill(budget: Budget) -> bool:
     """Whether a budget's counters can begin with what was used before."""
-    return budget.backfill and budget.mode is not Mode.OFF and budget.window.kind not in _NEVER
+    return (
+        budget.backfill
+        and budget.mode is not Mode.OFF
+        and budget.window.kind not in NEVER_BACKFILLED
+    )
 
 
 def _goes_on(before: Budget | None, after: Budget) -> bool:

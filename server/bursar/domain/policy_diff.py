@@ -30,9 +30,11 @@ from bursar.domain.policy_document import (
     ScopeDocument,
     TaskWindowDocument,
 )
+from bursar.domain.window import NEVER_BACKFILLED
 
 _REMOVED = "what it counted no longer limits anything; open holds on it still settle"
 _COUNTS_ANEW = "begins to count anew: what is used so far is not in it"
+_FILLED = "begins to count anew, with what the ledger knows to be used in its window"
 _ORDER = "order"
 
 _Part = TypeVar("_Part")
@@ -154,10 +156,11 @@ def _budget(
 ) -> Iterator[Change]:
     """Compare one budget, and warn where its counters become others."""
     warnings: dict[str, str] = {}
+    anew = _FILLED if new.backfill and new.window_kind not in NEVER_BACKFILLED else _COUNTS_ANEW
     if old.limit.unit != new.limit.unit:
-        warnings["limit"] = _COUNTS_ANEW
+        warnings["limit"] = anew
     if old.per != new.per:
-        warnings["per"] = _COUNTS_ANEW
+        warnings["per"] = anew
     then, now = window_of(old, before).code, window_of(new, after).code
     if then != now:
         changed = [
@@ -165,11 +168,11 @@ def _budget(
             for name in ("window", "timezone", "anchor_day", "week_start")
             if getattr(old, name) != getattr(new, name)
         ]
-        warnings.update(dict.fromkeys(changed, _COUNTS_ANEW))
+        warnings.update(dict.fromkeys(changed, anew))
         if not changed:
             # Its window follows the zone of the policy.
             zones = before.timezone, after.timezone
-            yield Change(ChangeKind.CHANGED, new.name, "timezone", *zones, _COUNTS_ANEW)
+            yield Change(ChangeKind.CHANGED, new.name, "timezone", *zones, anew)
     yield from _settings(new.name, old, new, skipped={"name"}, warnings=warnings)
 
 

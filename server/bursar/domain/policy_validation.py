@@ -21,12 +21,11 @@ from bursar.domain.policy_document import (
 )
 from bursar.domain.policy_faults import Finding, Location, as_faults, find_faults, shown
 from bursar.domain.policy_values import MATCHABLE, USD_MAX, is_label
-from bursar.domain.window import WindowKind
+from bursar.domain.window import NEVER_BACKFILLED, WindowKind
 
 _METER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MONTHLY = (WindowKind.MONTH, WindowKind.QUARTER, WindowKind.YEAR)
 _CALENDAR = (WindowKind.MINUTE, WindowKind.HOUR, WindowKind.DAY, WindowKind.WEEK, *_MONTHLY)
-_NEVER_BACKFILLED = (WindowKind.REQUEST, WindowKind.TASK, WindowKind.NONE)
 _LIMIT_UNITS = tuple(LimitDocument.model_fields)
 _RESERVED_METERS = frozenset({*_LIMIT_UNITS, *meter.STANDARD_METERS, "percent"})
 
@@ -305,7 +304,7 @@ def _ledger_rows(budget: BudgetDocument) -> Iterator[_Row]:
         "an unlimited budget refuses nothing; leave it out",
     )
     yield _Row(
-        budget.backfill and "backfill" in budget.model_fields_set and kind in _NEVER_BACKFILLED,
+        budget.backfill and "backfill" in budget.model_fields_set and kind in NEVER_BACKFILLED,
         ("backfill",),
         window,
         "only calendar, rolling and fixed windows can begin with what was used before",

@@ -46,6 +46,10 @@ class WindowKind(StrEnum):
     NONE = "none"
 
 
+NEVER_BACKFILLED = frozenset({WindowKind.REQUEST, WindowKind.TASK, WindowKind.NONE})
+"""Kinds whose counters cannot begin with what the ledger knows: it does not say when a task
+began, and the others count nothing over time."""
+
 _DAYS = {WindowKind.DAY: 1, WindowKind.WEEK: 7}
 _MONTHS = {WindowKind.MONTH: 1, WindowKind.QUARTER: 3, WindowKind.YEAR: 12}
 _ZONED = frozenset({WindowKind.HOUR, *_DAYS, *_MONTHS})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -85,7 +85,7 @@ class Keeper:
         self._journal = journal
         self._recorder = recorder
         self._rebuilder = rebuilder
-        self._engine = engine
+        self._shards = engine.shards
         self._retention = retention
         self._recorded = recorded
         self._steady_s = steady_s
@@ -99,7 +99,6 @@ class Keeper:
         self._rebuilds = 0
         self._oldest_ms: int | None = None
         self._progress: Progress | None = None
-        self._forced: set[int] = set()
 
     @property
     def kept(self) -> Kept:
@@ -154,7 +153,8 @@ class Keeper:
                 self._refuse(
                     shard,
                     f"Redis dropped entries up to {state.trimmed} as recorded, the record ends at "
-                    f"{position.stream_id}: PostgreSQL was restored from an older state",
+                    f"{position.stream_id}: PostgreSQL was restored from an older state; "
+                    "`bursar rebuild` lets the record win",
                 )
                 return ""
             if state.sequence < position.sequence:
@@ -168,14 +168,14 @@ class Keeper:
             self._refused.pop(shard, None)
             return "first start" if not position.epoch else "the data is gone from Redis"
         known = await self._positions.known_epochs(shard)
-        if state.epoch in known or shard in self._forced:
-            self._forced.discard(shard)
+        if state.epoch in known:
             self._refused.pop(shard, None)
             return "Redis has data of an earlier generation"
         self._refuse(
             shard,
             f"Redis has data of a generation {state.epoch!r} that the record does not know: it is "
-            "another installation's, or PostgreSQL was restored from an older state",
+            "another installation's, or PostgreSQL was restored from an older state; `bursar rebuild` "
+            "lets the record win",
         )
         return ""
 
@@ -186,10 +186,6 @@ class Keeper:
         if self._refused.get(shard) != why:
             _log.error("shard_refused", shard=shard, why=why)
         self._refused[shard] = why
-
-    def force(self, shards: Iterable[int]) -> None:
-        """Let the record win over data in Redis that it does not know."""
-        self._forced |= set(shards)
 
     async def _rebuild(self, causes: Mapping[int, str]) -> None:
         started_s = self._steady_s()
@@ -232,8 +228,7 @@ class Keeper:
         ours = {
             shard: self._known[shard]
             for shard in shards
-            if self._known[shard].epoch
-            and self._known[shard].epoch == self._engine.shards.epoch(shard)
+            if self._known[shard].epoch and self._known[shard].epoch == self._shards.epoch(shard)
         }
         if not ours:
             return False
@@ -291,9 +286,7 @@ class Keeper:
         stuck = {
             shard
             for shard in shards
-            if pending[shard]
-            or self._engine.shards.epoch(shard) == ""
-            or shard in self._engine.shards.cold
+            if pending[shard] or self._shards.epoch(shard) == "" or shard in self._shards.cold
         }
         since = {}
         for shard in stuck:
