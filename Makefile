@@ -20,6 +20,7 @@ DEMO_ARGS ?=
 RUN ?= $(BIN)/python -m bursar.cli.main serve
 RUN_ARGS ?=
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
 
@@ -84,6 +85,10 @@ $(BUF):
 .PHONY: test
 test: install-dev ## Run every test; PYTEST_ARGS="-k name" runs some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-chaos
+test-chaos: install-dev ## Run real processes under faults; CHAOS_ARGS=--short takes 4 minutes
+	$(BIN)/python -m pytest tests/chaos -m chaos -rs -s $(CHAOS_ARGS)
 
 .PHONY: demo
 demo: install ## Show what Bursar does, on this machine, with its own Redis

@@ -1,4 +1,4 @@
-"""Failpoints do nothing unless asked, what they are asked once, and refuse what they do not know."""
+"""Failpoints do nothing unless asked, fire once, and refuse what they do not know."""
 
 from __future__ import annotations
 

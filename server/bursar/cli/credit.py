@@ -13,7 +13,7 @@ from rich.text import Text
 
 from bursar.cli.connection import DEFAULT_ADDRESS, Address, AsJson
 from bursar.cli.operator import CALL_TIMEOUT_S, message_json, operating
-from bursar.cli.policy import Actor, Org, login_name, time_text
+from bursar.cli.policy import Actor, Org, login_name, minute_text, time_text
 from bursar.cli.render import (
     amount_text,
     console,
@@ -113,15 +113,15 @@ def credits_(
         return
     table = plain_table(f"Credits of {org}")
     for name in ("budget", "amount", "until", "who", "when", "why"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("amount", "until", "when"))
     for each in found.credits:
         values = ", ".join(f"{name}={value}" for name, value in sorted(each.partition.items()))
         table.add_row(
             Text(f"{each.budget} [{values}]" if values else each.budget),
             Text(_amount(each)),
-            time_text(each.expire_time),
+            minute_text(each.expire_time),
             Text(each.actor),
-            time_text(each.create_time),
+            minute_text(each.create_time),
             Text(each.reason),
         )
     out.print(table)

@@ -1,4 +1,4 @@
-"""`bursar demo`: a real trace against an embedded server, and a recount that must agree."""
+"""`bursar demo`: a real trace against an embedded server; callers, Redis and ledger must agree."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bursar.cli.callers import Pace
 from bursar.cli.commit_log import CommitLog
 from bursar.cli.demo_folder import DemoFolder, FolderUnusable
 from bursar.cli.demo_server import DemoServer, ServerNotStarted
+from bursar.cli.ledger_recount import ledger_checks
 from bursar.cli.leftovers import check_leftovers
 from bursar.cli.recount import PolicyUnusable, Recount
 from bursar.cli.render import console as make_console
@@ -58,8 +59,9 @@ def demo(
 ) -> None:
     """Replay a real trace against an embedded server, and recount every cent.
 
-    It ends by itself within a minute and removes its data. Kill the server or its Redis meanwhile:
-    both are started again and the recount still agrees. Kill the demo itself: the next one first
+    It ends by itself within a minute and removes its data. At the end callers, Redis and ledger
+    are compared, all three. Kill the server, its Redis or its PostgreSQL meanwhile: each is started
+    again and the recount still agrees. Kill the demo itself: the next one first
     checks what it left behind. Exit code 1 if a check fails.
     """
     console = make_console()
@@ -106,11 +108,12 @@ async def _run(
     """
     org = todo[0].subject.org
     server = DemoServer(folder.path, policy)
-    print_plain(console, "starting a server with its own Redis ...", style="dim")
+    print_plain(console, "starting a server with its own Redis and PostgreSQL ...", style="dim")
     await asyncio.to_thread(server.start)
     for line in (
-        f"serving on {server.address}, process {server.pid}, redis-server {server.redis_pid}",
-        "kill -9 either of them, if you like: it is started again, and the recount must agree",
+        f"serving on {server.address}, process {server.pid}, redis-server {server.redis_pid}, "
+        f"postgres {server.postgres_pid}",
+        "kill -9 any of them, if you like: it is started again, and the recount must agree",
         f"from another terminal: bursar balances org={org} --address {server.address}",
     ):
         print_plain(console, line, style="dim")
@@ -133,11 +136,14 @@ async def _run(
                 await replayer.sent(deadline_s)
                 left = await replayer.ended(deadline_s)
                 counters = await while_away(replayer.counters)
+                recorded = await ledger_checks(
+                    server.address, org, replayer.tally.commits, SERVER_START_S
+                )
             finally:
                 keeper.cancel()
                 with suppress(asyncio.CancelledError):
                     await keeper
-        redis_restarts = server.redis_restarts
+        redis_restarts, postgres_restarts = server.redis_restarts, server.postgres_restarts
     finally:
         try:
             await client.close()
@@ -146,7 +152,11 @@ async def _run(
         log.close()
         await asyncio.to_thread(server.stop)
     print_summary(console, replayer.tally, counters)
-    restarts = {"the server": server.restarts, "its Redis": redis_restarts}
+    restarts = {
+        "the server": server.restarts,
+        "its Redis": redis_restarts,
+        "its PostgreSQL": postgres_restarts,
+    }
     if any(restarts.values()):
         what = ", ".join(f"{name} {plural(n, 'time')}" for name, n in restarts.items() if n)
         print_plain(console, f"Started again: {what}.\n")
@@ -158,6 +168,7 @@ async def _run(
             Check("every commit reached the server", first_of(unsettled)),
             over_check(replayer.tally, replayer.over),
             recount_check(Recount(policy), replayer.tally.commits, {}, counters),
+            *recorded,
             Check("every hold has ended", first_of([each.reservation_id for each in left])),
             Check("nothing is held on any counter", first_of(held)),
         ],

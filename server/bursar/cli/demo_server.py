@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -59,9 +60,19 @@ class DemoServer:
         return read_pid(self._data_dir / "redis" / "redis.pid")
 
     @property
+    def postgres_pid(self) -> int | None:
+        """Process id of its PostgreSQL, or None where none runs."""
+        return read_pid(self._data_dir / "postgres" / "postgres.pid")
+
+    @property
     def redis_restarts(self) -> int:
         """How often the server had to start its redis-server again."""
         return self._log_file.read_text(encoding="utf-8").count('"redis_restarted"')
+
+    @property
+    def postgres_restarts(self) -> int:
+        """How often the server had to start its PostgreSQL again."""
+        return self._log_file.read_text(encoding="utf-8").count('"postgresql_restarted"')
 
     def start(self) -> str:
         """Start it.
@@ -124,6 +135,7 @@ class DemoServer:
                 [
                     *(sys.executable, "-I", "-S", watch.__file__),
                     *(str(reader), str(self._pid_file), "", str(STOP_GRACE_MS)),
+                    *(str(int(signal.SIGTERM)), "", ""),
                     *server,
                 ],
                 stdin=subprocess.DEVNULL,

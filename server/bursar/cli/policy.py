@@ -128,12 +128,12 @@ def policies(
     out = console()
     table = plain_table(f"Versions of {org}")
     for name in ("version", "when", "who", "changes", "why"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("version", "when"))
     for entry in found:
         version = entry.version
         table.add_row(
             f"{version.number} ({version.policy_version})",
-            time_text(version.apply_time),
+            minute_text(version.apply_time),
             Text(version.actor),
             Text(_changed(entry.changes)),
             Text(version.reason),
@@ -153,8 +153,13 @@ def login_name() -> str:
 
 
 def time_text(time: Timestamp) -> str:
-    """Return an instant for people, in UTC."""
+    """Return an instant for people, in UTC, to the second."""
     return f"{time_of(time):%Y-%m-%d %H:%M:%SZ}"
+
+
+def minute_text(time: Timestamp) -> str:
+    """Return an instant for a table, in UTC, to the minute."""
+    return f"{time_of(time):%Y-%m-%d %H:%MZ}"
 
 
 def _read(files: Iterable[Path]) -> list[str]:

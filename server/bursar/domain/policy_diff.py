@@ -34,7 +34,7 @@ from bursar.domain.window import NEVER_BACKFILLED
 
 _REMOVED = "what it counted no longer limits anything; open holds on it still settle"
 _COUNTS_ANEW = "begins to count anew: what is used so far is not in it"
-_FILLED = "begins to count anew, with what the ledger knows to be used in its window"
+_FILLED = "begins to count anew, from what the ledger has of its window"
 _ORDER = "order"
 
 _Part = TypeVar("_Part")

@@ -174,8 +174,8 @@ class Keeper:
         self._refuse(
             shard,
             f"Redis has data of a generation {state.epoch!r} that the record does not know: it is "
-            "another installation's, or PostgreSQL was restored from an older state; `bursar rebuild` "
-            "lets the record win",
+            "another installation's, or PostgreSQL was restored from an older state; "
+            "`bursar rebuild` lets the record win",
         )
         return ""
 
