@@ -27,7 +27,8 @@ from bursar.domain.request import CommitRequest, ReserveRequest
 from bursar.domain.subject import OrgId, Subject, Target
 from bursar.embedded.redis_process import EmbeddedRedis
 from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import EngineLimits, RedisEngine
+from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
 
 CALLS = 150
@@ -76,8 +77,12 @@ async def make_calls(url: str, policy: str, namespace: str, step_ms: int, settle
         settle: Whether the calls are committed.
     """
     store, clock = Store(url), WallClock()
-    engine = RedisEngine(store, Keys(namespace, 1), EngineLimits())
-    await engine.open("measured")
+    shards = Shards(store, Keys(namespace, 1), EngineLimits())
+    engine = RedisEngine(shards)
+    await shards.data.fence(0, token="measured")  # noqa: S106 - no secret
+    for replaying in (True, False):
+        await shards.data.open(0, "measured", "measured", sequence=0, now_ms=0, replaying=replaying)
+    shards.adopt(0, "measured", 0)
     authority = Authority(engine, Policies([compile_policy(parse_policy(policy, "policy"))]), clock)
     for number in range(CALLS):
         who = 0 if step_ms else number

@@ -85,7 +85,7 @@ ERROR_TEXTS = {
     ),
     "NOT_DURABLE": ErrorText(
         "carried out, but not recorded in time; the same request may be retried",
-        "Retry the same request: it is answered once it is as durable as the server's setting wants.",
+        "Retry the same request: it is answered once it is as durable as the setting wants.",
     ),
     "DRAINING": ErrorText(
         "the server is shutting down; call another one",

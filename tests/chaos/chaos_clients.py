@@ -114,11 +114,11 @@ class Client:
         if self._chance.random() < 0.1:
             await self._record(request)
             return
-        reserved = await self._reserve(request)
+        reserved = await self.reserve(request)
         if reserved is None:
             return
         name = reserved.reservation_id
-        endings = (self._commit, self._parts, self._release, self._extend, self._late)
+        endings = (self.commit, self._parts, self._release, self._extend, self._late)
         # The last share is of those that are never heard of again.
         [ending] = self._chance.choices((*endings, None), (55, 10, 10, 8, 7, 10))
         if ending is not None:
@@ -135,7 +135,8 @@ class Client:
             ttl_ms=chance.randrange(max(1_000, self._pace.ttl_ms // 2), self._pace.ttl_ms + 1),
         )
 
-    async def _reserve(self, request: Request) -> Any:
+    async def reserve(self, request: Request) -> Any:
+        """Reserve, and return the answer where it is a grant."""
         message = pb.ReserveRequest(
             request_id=request.request_id,
             subject=request.subject,
@@ -150,7 +151,7 @@ class Client:
         answer: Any = result.answer
         return answer if result.outcome == "ok" and answer.reservation_id else None
 
-    async def _commit(self, request: Request, name: str) -> None:
+    async def commit(self, request: Request, name: str) -> None:
         await self._pause(self._chance.uniform(0, 100))
         # Now and then more than was held, as providers do.
         factor = 1.2 if self._chance.random() < 0.05 else self._chance.random()
@@ -185,11 +186,11 @@ class Client:
         )
         message.ttl.FromMilliseconds(self._pace.ttl_ms)
         await self._call("Extend", "extend", request, message, reservation_id=name)
-        await self._commit(request, name)
+        await self.commit(request, name)
 
     async def _late(self, request: Request, name: str) -> None:
         await self._pause(request.ttl_ms * self._chance.uniform(0.8, 1.5))
-        await self._commit(request, name)
+        await self.commit(request, name)
 
     async def _settle(
         self, kind: str, request: Request, name: str, usage: dict[str, int], sequence: int = 0

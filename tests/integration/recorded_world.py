@@ -1,4 +1,4 @@
-"""A world of servers with its record: what they do is in PostgreSQL whenever a test says so.
+"""What the ledger says of a world's counters, beside what Redis does (`ledger_world`).
 
 async with open_recorded(redis_url, key_namespace, database_url, POLICY) as (world, record):
 await granted(world.authority, ask("a", input_tokens=100))
@@ -12,44 +12,27 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio as redis
-from engine_world import World, open_world
+from engine_world import compiled
+from ledger_world import LedgerWorld, open_ledger_world
 
-from bursar.engine.journal import Journal
 from bursar.engine.keys import Keys
 from bursar.ledger.database import Connection, Database
-from bursar.ledger.fold import Retention, fold
-from bursar.ledger.positions import Positions
-from bursar.ledger.recorder import Recorder
-
-ENTRIES_MAX = 10_000
 
 
 class Record:
-    """Brings the journals of a world to PostgreSQL, step by step as tests want it."""
+    """The ledger of a world, brought up to date when a test says so."""
 
-    def __init__(self, world: World, database: Database) -> None:
-        self.database = database
+    def __init__(self, world: LedgerWorld) -> None:
         self._world = world
-        self._positions = Positions(database)
-        self._recorder = Recorder(database)
 
-    async def install(self) -> None:
-        """Begin to record the generation that the world began with."""
-        await self._positions.install(self._world.keys.shard_count, self._world.keys.namespace)
-        async with self.database.connection() as connection:
-            await connection.execute("UPDATE journal_position SET epoch = 'first'")
+    @property
+    def database(self) -> Database:
+        """Where it is."""
+        return self._world.database
 
     async def catch_up(self) -> None:
-        """Record all that waits; the journal is left as it is."""
-        positions = await self._positions.load()
-        journal = Journal(self._world.servers[0].store, self._world.keys)
-        after = {shard: position.stream_id for shard, position in positions.items()}
-        batch = fold(
-            await journal.read(after, ENTRIES_MAX), positions, Retention(900_000, 86_400_000)
-        )
-        assert not batch.rejects, batch.rejects
-        if batch.moves:
-            await self._recorder.write(batch)
+        """Record all that waits."""
+        await self._world.record_all()
 
     async def assert_exact(self) -> None:
         """Make sure that every counter in Redis is the sum of its entries in the ledger."""
@@ -70,26 +53,24 @@ class Record:
         return [tuple(row) for row in rows]
 
 
+def use_policy(world: LedgerWorld, document: str | dict[str, Any]) -> None:
+    """Let another version decide on every server."""
+    for server in world.servers:
+        server.policies.replace(compiled(document))
+
+
 @asynccontextmanager
 async def open_recorded(
     redis_url: str,
     key_namespace: str,
     database_url: str,
     *documents: str | dict[str, Any],
-    **changed: Any,  # noqa: ANN401 - as open_world takes it
-) -> AsyncIterator[tuple[World, Record]]:
+    **changed: Any,  # noqa: ANN401 - as open_ledger_world takes it
+) -> AsyncIterator[tuple[LedgerWorld, Record]]:
     """Open a world and its record."""
-    async with open_world(redis_url, key_namespace, *documents, **changed) as world:
-        # The record is the account here; what it says is compared with Redis by each test.
-        world.lossy = True
-        database = Database(database_url, timeout_ms=20_000)
-        await database.open()
-        try:
-            record = Record(world, database)
-            await record.install()
-            yield world, record
-        finally:
-            await database.close()
+    opened = open_ledger_world(redis_url, database_url, key_namespace, *documents, **changed)
+    async with opened as world:
+        yield world, Record(world)
 
 
 async def _sums(connection: Connection) -> dict[str, tuple[int, int, int]]:

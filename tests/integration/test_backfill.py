@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from engine_calls import ask, balance, commit, denied, granted, record, release, used
-from engine_world import DAY, HOUR, MINUTE, NOON_MS, SECOND, World, compiled
-from recorded_world import Record, open_recorded
+from engine_world import DAY, HOUR, MINUTE, NOON_MS, SECOND, compiled
+from ledger_world import LedgerWorld
+from recorded_world import Record, open_recorded, use_policy
 
 from bursar.authority.adjusting import Adjusted
 from bursar.authority.backfill import backfill
@@ -25,6 +26,7 @@ MODELS = [
     {"match": "m", "provider": "p", "price": {"input": 1, "output": 2}},
     {"match": "other", "provider": "q", "price": {"input": 10, "output": 20}},
 ]
+NEXT_NOON_MS = NOON_MS + DAY
 ALL: dict[str, Any] = {"name": "all", "limit": {"requests": 1_000}, "window": "month"}
 
 
@@ -32,14 +34,14 @@ def policy(*budgets: dict[str, Any]) -> dict[str, Any]:
     return {"org": "acme", "meters": ["images"], "models": MODELS, "budgets": list(budgets)}
 
 
-async def switch(world: World, *budgets: dict[str, Any]) -> tuple[str, ...]:
+async def switch(world: LedgerWorld, *budgets: dict[str, Any]) -> tuple[str, ...]:
     """Let another version decide and return which budgets count anew by that."""
     before = world.servers[0].policies.of(OrgId("acme"))
-    world.use_policy(policy(*budgets))
+    use_policy(world, policy(*budgets))
     return counting_anew(before, compiled(policy(*budgets)))
 
 
-async def look(world: World, record: Record, names: tuple[str, ...]) -> Adjusted:
+async def look(world: LedgerWorld, record: Record, names: tuple[str, ...]) -> Adjusted:
     """Record what waits and backfill once."""
     await record.catch_up()
     server = world.servers[0]
@@ -167,10 +169,10 @@ async def test_only_what_matches_and_only_this_window(
     opened = open_recorded(redis_url, key_namespace, database_url, policy(ALL))
     async with opened as (world, ledger):
         authority = world.authority
-        world.clock.at_ms = NOON_MS - 13 * HOUR
+        world.clock.at_ms = NEXT_NOON_MS - 13 * HOUR
         yesterday = await granted(authority, ask("y", team="t1", user="u1", ttl_ms=DAY))
         await authority.record(record("y2", team="t1", user="u1", input_tokens=1_000))
-        world.clock.at_ms = NOON_MS
+        world.clock.at_ms = NEXT_NOON_MS
         await authority.settle(commit(yesterday, input_tokens=2_000))
         paid = {"tier": "paid"}
         await authority.record(record("a", team="t1", user="u1", input_tokens=1, labels=paid))
@@ -220,9 +222,9 @@ async def test_rolling_windows_get_it_in_its_time(
     async with opened as (world, ledger):
         authority = world.authority
         for ago, tokens in ((90, 1), (50, 10), (30, 100), (10, 1_000)):
-            world.clock.at_ms = NOON_MS - ago * MINUTE
+            world.clock.at_ms = NEXT_NOON_MS - ago * MINUTE
             await authority.record(record(f"r{ago}", input_tokens=tokens))
-        world.clock.at_ms = NOON_MS
+        world.clock.at_ms = NEXT_NOON_MS
         names = await switch(
             world,
             ALL,
@@ -232,7 +234,7 @@ async def test_rolling_windows_get_it_in_its_time(
         assert await used(authority, "r") == (1_110, 0)
         await ledger.assert_exact()
         for minutes, left in ((15, 1_100), (35, 1_000), (65, 0)):
-            world.clock.at_ms = NOON_MS + minutes * MINUTE
+            world.clock.at_ms = NEXT_NOON_MS + minutes * MINUTE
             assert await balance(authority, "r") == CounterValues(left, 0)
             await look(world, ledger, names)
             assert await balance(authority, "r") == CounterValues(left, 0)

@@ -11,8 +11,9 @@ import asyncio
 from typing import Any
 
 from engine_calls import ask, balance, commit, denied, granted, record
-from engine_world import DAY, HOUR, NOON_MS, World
-from recorded_world import Record, open_recorded
+from engine_world import DAY, HOUR, NOON_MS
+from ledger_world import LedgerWorld
+from recorded_world import Record, open_recorded, use_policy
 
 from bursar.authority.adjusting import Adjusted
 from bursar.authority.carry_over import carry_over
@@ -32,13 +33,13 @@ def policy(**carry: Any) -> dict[str, Any]:  # noqa: ANN401 - any setting
     return {"org": "acme", "budgets": [budget]}
 
 
-async def look(world: World, ledger: Record, server: int = 0) -> Adjusted:
+async def look(world: LedgerWorld, ledger: Record, server: int = 0) -> Adjusted:
     """Record what waits and carry over once."""
     await ledger.catch_up()
     return await carry(world, ledger, server)
 
 
-async def carry(world: World, ledger: Record, server: int = 0) -> Adjusted:
+async def carry(world: LedgerWorld, ledger: Record, server: int = 0) -> Adjusted:
     current = world.servers[server].policies.of(OrgId("acme"))
     budget = current.budget("b")
     assert budget is not None
@@ -52,7 +53,7 @@ async def carry(world: World, ledger: Record, server: int = 0) -> Adjusted:
     )
 
 
-async def credit(world: World, user: str) -> int:
+async def credit(world: LedgerWorld, user: str) -> int:
     return (await balance(world.authority, "b", user=user)).credit
 
 
@@ -176,11 +177,11 @@ async def test_windows_that_do_not_carry(
         await world.authority.record(record("a", user="u", input_tokens=10))
         weekly = policy(unused=True)
         weekly["budgets"][0]["window"] = "week"
-        world.use_policy(weekly)
+        use_policy(world, weekly)
         world.clock.at_ms = MIDNIGHT_MS + 7 * DAY
         assert await look(world, ledger) == Adjusted()
         off = policy(unused=True)
         off["budgets"][0]["mode"] = "off"
-        world.use_policy(off)
+        use_policy(world, off)
         world.clock.at_ms = MIDNIGHT_MS
         assert await look(world, ledger) == Adjusted()

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from engine_calls import ask, balance, commit, granted, record, used
-from engine_world import DAY, MINUTE, SECOND, World, compiled
+from engine_world import DAY, MINUTE, SECOND, compiled
+from ledger_world import LedgerWorld
 from recorded_world import Record, open_recorded
 
 from bursar.authority.adjusting import Adjusted
@@ -32,7 +33,7 @@ def policy(*budgets: dict[str, Any]) -> dict[str, Any]:
 class Owner:
     """A server that keeps the record of every shard."""
 
-    def __init__(self, world: World, ledger: Record) -> None:
+    def __init__(self, world: LedgerWorld, ledger: Record) -> None:
         self.world = world
         self.ledger = ledger
         self.number = 0

@@ -161,6 +161,24 @@ async def test_pages_of_versions(server: PolicyServer) -> None:
     assert numbers == [5, 4, 3, 2, 1]
 
 
+async def test_pages_with_many_changes(server: PolicyServer) -> None:
+    """Goal: a page fits into an answer. Method: three versions of 600 changes each."""
+    budgets = "".join(
+        f"  - {{name: b-{place}, limit: {{usd: LIMIT}}, window: day}}\n" for place in range(600)
+    )
+    for limit in range(3):
+        await server.apply(f"org: acme\nbudgets:\n{budgets.replace('LIMIT', str(limit))}")
+    numbers, token = [], ""
+    while True:
+        request = pb.ListPolicyVersionsRequest(org="acme", page_token=token)
+        page = await server.policy.ListPolicyVersions(request)
+        numbers.append([each.version.number for each in page.versions])
+        assert sum(len(each.changes) for each in page.versions) <= 1_000
+        if not (token := page.next_page_token):
+            break
+    assert numbers == [[3], [2], [1]]
+
+
 async def test_a_policy_comes_back_as_it_was_written(server: PolicyServer) -> None:
     """Goal: a document is kept word for word, and each version can be had. Method: two of them."""
     commented = POLICY + "# our budgets\n"

@@ -23,6 +23,8 @@ MORE = """
   - {name: free, limit: {tokens: unlimited}, window: day}
   - {name: each, limit: {tokens: 100000}, window: request}
   - {name: away, limit: {tokens: 5}, window: day, mode: "off"}
+  - {name: each-task, per: [task], limit: {tokens: 100}, window: {task: 1h}}
+  - {name: at-once, per: [agent], limit: {concurrency: 1}}
   - {name: by-model, per: [model], limit: {tokens: 100000}, window: day}
 """
 
@@ -204,6 +206,44 @@ async def test_a_rolling_window(opened: Opened) -> None:
     await server.inner.authority.sweep(100)
     granted = [(await server.reserve(output=1)).reservation_id != "" for _ in range(5)]
     assert granted.count(True) <= 3
+
+
+async def test_a_task(opened: Opened) -> None:
+    """Goal: a task that begins anew has its plain limit, before and after its credit ends.
+
+    Method: a credit that outlives the task; the sweeper ends it when the task has begun anew.
+    """
+    world, server = opened
+    given = {"budget": "each-task", "partition": {"task": "t1"}, "amount": 50}
+    await adjust(server, **given, expire_time=at(NOON_MS + 3 * HOUR))
+    assert (await server.reserve(output=150, task="t1")).reservation_id
+    world.clock.at_ms += 2 * HOUR
+    await server.inner.authority.sweep(100)
+    first = (await server.reserve(output=100, task="t1")).reservation_id
+    assert first
+    await server.commit(first, 100)
+    world.clock.at_ms += HOUR + 1_000
+    await server.inner.authority.sweep(100)
+    for wanted in (101, 100):
+        answer = await server.reserve(output=wanted, task="t1")
+        [counter] = [each for each in answer.counters if each.budget == "each-task"]
+        assert counter.credit == 0
+        assert bool(answer.reservation_id) is (wanted == 100)
+
+
+async def test_calls_at_once(opened: Opened) -> None:
+    """Goal: a credit of concurrency is one more call at once, for a time. Method: 2, then 1."""
+    world, server = opened
+    given = {"budget": "at-once", "partition": {"agent": "a1"}, "amount": 1}
+    await adjust(server, **given, expire_time=at(NOON_MS + 60_000))
+    held = [(await server.reserve(output=1, agent="a1")).reservation_id for _ in range(3)]
+    assert [bool(each) for each in held] == [True, True, False]
+    world.clock.at_ms += 61_000
+    await server.inner.authority.sweep(100)
+    for each in held[:2]:
+        await server.commit(each, 1)
+    held = [(await server.reserve(output=1, agent="a1")).reservation_id for _ in range(2)]
+    assert [bool(each) for each in held] == [True, False]
 
 
 async def test_case_does_not_matter_for_models(server: PolicyServer) -> None:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_requests import SERVICES, is_map
@@ -70,7 +71,10 @@ USUAL: dict[str, Sequence[object]] = {
     "model": ("m1", "x1", "gpt-4o", "unheard-of"),
     "provider": ("", "p", "openai"),
     "key": ("pages",),
-    "page_token": ("", "0", "9"),
+    "page_token": ("", "", "", "0", "9"),
+    "start_time": (Timestamp(seconds=1_790_000_000),),
+    "end_time": (Timestamp(seconds=1_790_100_000),),
+    "time_zone": ("", "UTC", "Asia/Kolkata", "Australia/Lord_Howe"),
     "input_tokens": LARGE,
     "output_tokens": LARGE,
     "max_output_tokens": LARGE,
@@ -131,6 +135,11 @@ def one_value(field: FieldDescriptor) -> tuple[st.SearchStrategy[object], ...]:
         seconds = st.sampled_from((0, 1, 60, 86_400, 86_401, -1, 2**63 - 1, -(2**63)))
         nanos = st.sampled_from((0, 1, 999_999_999, 10**9, -1, INT32_MAX))
         return st.just(Duration(seconds=60)), st.builds(Duration, seconds=seconds, nanos=nanos)
+    if field.message_type is Timestamp.DESCRIPTOR:
+        seconds = st.sampled_from((0, 1, -1, 253_402_300_800, 2**63 - 1, -(2**63)))
+        nanos = st.sampled_from((0, 1, 999_999_999, 10**9, -1, INT32_MAX))
+        usual = st.sampled_from(USUAL[field.name])
+        return usual, st.builds(Timestamp, seconds=seconds, nanos=nanos)
     if field.message_type is not None:
         return messages(field.message_type), st.just({})
     usual = st.sampled_from(USUAL.get(field.name, ()))

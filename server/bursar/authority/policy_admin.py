@@ -44,6 +44,9 @@ from bursar.ledger.policy_store import (
 ATTEMPTS_MAX = 8
 """How often a change that names no etag is made anew where others changed the policy meanwhile."""
 
+CHANGES_MAX = 1_000
+"""Changes that a page of versions shows, and that one version of it does."""
+
 WARNINGS_MAX = 100
 PAGE_DEFAULT = 50
 PAGE_MAX = 1_000
@@ -261,11 +264,11 @@ class PolicyAdmin:
         found = await self._store.history(org, before, size + 1)
         if not found and before is None:
             raise _unknown(org)
+        shown = _within_changes(found[:size])
         token = ""
-        if len(found) > size:
-            found = found[:size]
-            token = write_page_token(question, [found[-1].head.number])
-        return VersionPage(tuple(found), token)
+        if len(found) > len(shown):
+            token = write_page_token(question, [shown[-1].head.number])
+        return VersionPage(tuple(shown), token)
 
     async def _edit(self, org: OrgId, edit: _Edit, name: str, by: By) -> EditedBudget:
         document, head = await self._change(org, edit, by)
@@ -324,6 +327,16 @@ class PolicyAdmin:
             fault = "the newest version cannot be read by this server; apply a whole document"
             raise FieldInvalid(Fault("org", fault))
         return now.stored, now.document
+
+
+def _within_changes(versions: list[ListedVersion]) -> list[ListedVersion]:
+    """Return the first versions with so many changes as fit on a page; at least one."""
+    left = CHANGES_MAX
+    for place, each in enumerate(versions):
+        left -= min(len(each.changes), CHANGES_MAX)
+        if left < 0:
+            return versions[:place]
+    return versions
 
 
 def _unknown(org: str) -> OrgAccessDenied:

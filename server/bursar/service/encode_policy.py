@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bursar.authority.credits import Granted
-from bursar.authority.policy_admin import Applied
+from bursar.authority.policy_admin import CHANGES_MAX, Applied
 from bursar.domain.budget import parse_counter_id
 from bursar.domain.freeze import Freeze
 from bursar.domain.policy_diff import Change, ChangeKind
@@ -17,8 +17,8 @@ from bursar.pb import policy_service_pb2 as pb
 from bursar.service.encode import encode_counter
 from bursar.service.parts import custom_meter, encode_meter, encode_subject, encode_time
 
-CHANGES_MAX = 1_000
-"""Changes of one version that a list shows."""
+WORDS_CHARS_MAX = 1_000
+"""Most characters of what a setting was or is; the document has all of it."""
 
 _KINDS = {
     ChangeKind.ADDED: pb.PolicyChange.KIND_ADDED,
@@ -106,10 +106,14 @@ def _change(change: Change) -> pb.PolicyChange:
         kind=_KINDS[change.kind],
         budget=change.budget,
         setting=change.setting,
-        before=change.before,
-        after=change.after,
+        before=_cut(change.before),
+        after=_cut(change.after),
         warning=change.warning,
     )
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= WORDS_CHARS_MAX else f"{words[: WORDS_CHARS_MAX - 3]}..."
 
 
 def _instant(time: datetime) -> Timestamp:
