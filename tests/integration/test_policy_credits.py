@@ -224,6 +224,8 @@ async def test_a_task(opened: Opened) -> None:
     await server.commit(first, 100)
     world.clock.at_ms += HOUR + 1_000
     await server.inner.authority.sweep(100)
+    # The end of the credit is the last that happened to the task.
+    world.clock.at_ms += HOUR + 1_000
     for wanted in (101, 100):
         answer = await server.reserve(output=wanted, task="t1")
         [counter] = [each for each in answer.counters if each.budget == "each-task"]

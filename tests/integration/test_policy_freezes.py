@@ -7,8 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from policy_world import POLICY, PolicyServer, PolicyWorld, open_policy_world, refused
 
+from bursar.pb import budget_authority_service_pb2 as authority_pb
 from bursar.pb import policy_service_pb2 as pb
 from bursar.pb import types_pb2 as types_pb
 from bursar.pb import usage_service_pb2 as usage_pb
@@ -70,6 +72,25 @@ async def test_what_is_open_settles(server: PolicyServer) -> None:
     settled = await server.commit(granted.reservation_id, 40)
     [counter] = [each for each in settled.counters if each.budget == "user-day"]
     assert (counter.committed, counter.held) == (40, 0)
+
+
+async def test_what_is_open_does_not_grow(server: PolicyServer) -> None:
+    """Goal: a long call gets time to end, and nothing more. Method: extend both, then shrink."""
+    granted = await server.reserve(output=100, team="red")
+    await freeze(server, team="red")
+
+    async def extend(**given: Any) -> authority_pb.ExtendResponse:  # noqa: ANN401 - as Extend
+        request = authority_pb.ExtendRequest(reservation_id=granted.reservation_id, **given)
+        answer: authority_pb.ExtendResponse = await server.authority.Extend(request)
+        return answer
+
+    larger = await extend(max_output_tokens=200)
+    assert larger.decision == types_pb.DECISION_DENIED
+    assert "was frozen by ann" in larger.denial.explanation
+    assert larger.max_output_tokens == 100
+    assert (await extend(ttl=Duration(seconds=300))).decision == types_pb.DECISION_GRANTED
+    smaller = await extend(max_output_tokens=50)
+    assert (smaller.decision, smaller.max_output_tokens) == (types_pb.DECISION_GRANTED, 50)
 
 
 async def test_a_repeat_from_before_the_freeze(server: PolicyServer) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from bursar.authority.counters import named_status
 from bursar.authority.identity import HoldName, not_found, parse_reservation_id
-from bursar.engine.payload import decode_payload
 from bursar.authority.policies import Policies
 from bursar.authority.settle import ended
 from bursar.domain.answer import Decision, Denial, DenialKind, ExtendAnswer
@@ -24,6 +23,7 @@ from bursar.engine.operations import (
     Hold,
     HoldState,
 )
+from bursar.engine.payload import decode_payload
 
 ATTEMPTS_MAX = 4
 """How often a hold that changes meanwhile is looked at anew."""
@@ -68,6 +68,8 @@ async def extend(
         planned, offer = _replan(policies, name, hold, request.max_output_tokens)
         if offer.output_max < request.max_output_tokens:
             return _too_large(name, hold, offer)
+        if request.max_output_tokens > hold.output_tokens_now and _is_frozen(offer):
+            return _frozen(name, hold, replace(planned, offers=(offer,), now_ms=now_ms))
         operation = replace(
             expiry,
             revision=hold.revision,
@@ -166,6 +168,21 @@ def _too_large(name: HoldName, hold: Hold, offer: Offer) -> ExtendAnswer:
         hold.output_tokens_now,
         hold.expire_ms,
         denial=denial,
+    )
+
+
+def _is_frozen(offer: Offer) -> bool:
+    return any(use.counter.budget.frozen for use in offer.uses)
+
+
+def _frozen(name: HoldName, hold: Hold, planned: Plan) -> ExtendAnswer:
+    """Say who froze the subtree: what is open there ends, and does not grow."""
+    return ExtendAnswer(
+        name.reservation_id,
+        Decision.DENIED,
+        hold.output_tokens_now,
+        hold.expire_ms,
+        denial=deny(planned, {}).denial,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from checker.evidence import Event, Evidence, Operation, Violation, meter_of
 
@@ -20,13 +20,21 @@ class _Counter:
         self._kind, self._p1, self._p2 = kind, p1, p2
         self._committed: dict[int, int] = defaultdict(int)
         self._oldest = self._slot = 0
+        self._by_hold: dict[str, int] = {}
         self.held = self.credit = 0
 
-    def add(self, slot: int, held: int, committed: int, credit: int) -> None:
+    def add(self, hold: str, slot: int, held: int, committed: int, credit: int) -> None:
         self._committed[slot] += committed
         self._slot = max(self._slot, slot)
         self.held += held
         self.credit += credit
+        self._by_hold[hold] = self._by_hold.get(hold, 0) + held
+        if not self._by_hold[hold]:
+            del self._by_hold[hold]
+
+    def held_by_the_dead(self, at_ms: int, ends_ms: Mapping[str, int]) -> int:
+        """Return what is held by holds that were over at a time and nobody has swept."""
+        return sum(v for hold, v in self._by_hold.items() if ends_ms.get(hold, at_ms + 1) <= at_ms)
 
     def committed(self, at_ms: int) -> int:
         """Return what is committed in the window that runs at a time."""
@@ -49,18 +57,24 @@ def _by_the_ledger(evidence: Evidence) -> Iterator[Violation]:
         row["counter_id"]: (row["kind"], row["p1"], row["p2"])
         for row in evidence.tables.get("counter_balances", [])
     }
+    ends_ms = {
+        each.reservation_id: each.expire_ms for each in evidence.operations if each.expire_ms
+    }
     counters: dict[str, _Counter] = {}
     for event in evidence.events:
         for (counter_id, slot), amounts in event.deltas.items():
             if counter_id not in counters:
                 counters[counter_id] = _Counter(*specs.get(counter_id, (0, 0, 0)))
-            counters[counter_id].add(slot, *amounts)
+            counters[counter_id].add(event.reservation_id, slot, *amounts)
         if event.verb in _GRANTS:
-            yield from _within_limits(evidence, event, counters)
+            yield from _within_limits(evidence, event, counters, ends_ms)
 
 
 def _within_limits(
-    evidence: Evidence, event: Event, counters: dict[str, _Counter]
+    evidence: Evidence,
+    event: Event,
+    counters: dict[str, _Counter],
+    ends_ms: Mapping[str, int],
 ) -> Iterator[Violation]:
     for (counter_id, _), (held, _, _) in event.deltas.items():
         limit = evidence.limit_of(counter_id)
@@ -71,7 +85,11 @@ def _within_limits(
         # a denial that no event tells of.
         ahead_ms = int(evidence.run.get("clock_ms", 0))
         committed = counter.committed(event.at_ms + ahead_ms)
-        if committed + counter.held > limit + counter.credit:
+        used = committed + counter.held
+        if used > limit + counter.credit:
+            # A sweep that Redis lost is not made again before the grants that followed it are.
+            used -= counter.held_by_the_dead(event.at_ms, ends_ms)
+        if used > limit + counter.credit:
             yield Violation(
                 "I1",
                 "granted past the limit",
