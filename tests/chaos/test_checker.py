@@ -300,6 +300,18 @@ def test_a_hold_that_may_be_over_is_not_counted(tmp_path: Path) -> None:
     assert violations(tmp_path, story) == []
 
 
+@pytest.mark.parametrize(("later_ms", "right"), [(1_980, True), (1_900, False)])
+def test_what_the_dead_hold_is_no_use(tmp_path: Path, later_ms: int, right: bool) -> None:
+    """Goal: only live holds count. Method: a grant just after a hold's end and before its sweep."""
+    story = Story()
+    story.reserve("first", LIMIT)
+    story.wait(later_ms)
+    story.reserve("second", LIMIT)
+    story.expire("first", LIMIT)
+    wrong = set() if right else {"I1 granted past the limit"}
+    assert names(violations(tmp_path, story)) == wrong
+
+
 @pytest.mark.parametrize("booked", [True, False])
 def test_an_unknown_outcome_may_be_either(tmp_path: Path, booked: bool) -> None:
     """Goal: I4 allows both. Method: a commit that nobody heard of, in the ledger or not."""

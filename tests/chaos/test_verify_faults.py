@@ -66,7 +66,7 @@ async def test_t39_one_key_is_deleted(seed: int, kind: str) -> None:
     Method: three holds that outlast the test, then no load, then one key less.
     """
     settings = {"BURSAR_VERIFY_INTERVAL_MS": str(PERIOD_MS)}
-    async with chaos_run(seed, settings=settings) as run:
+    async with chaos_run(seed, settings=settings, pace=Pace(room=10)) as run:
         held = await hold_something(run)
         await run.load.stop()
         hold = f"{{b00}}:h:acme:{held[0][1].partition('.')[2]}".encode()

@@ -34,7 +34,7 @@ CLEAN = VerifyReport(10, 2, (), 0, 0)
 
 
 @dataclass
-class Shards:
+class ScriptedShards:
     """Shards as a server would find them: what a test says, and what was asked of them.
 
     A rebuild is seen as done by the second look after it.
@@ -77,7 +77,7 @@ class LedgerService:
 
     address: str
     database: Database
-    shards: Shards
+    shards: ScriptedShards
     keys: Keys
     usage: usage_grpc.UsageServiceAsyncStub
     admin: admin_grpc.AdminServiceAsyncStub
@@ -94,7 +94,9 @@ async def serving_ledger(
     ]
     policies = Policies([compile_policy(parse_policy(text, "policy")) for text in documents])
     clock = HandClock(NOW_MS)
-    shards = Shards([ShardStatus(each, f"e{each}", ShardState.LIVE) for each in range(shard_count)])
+    shards = ScriptedShards(
+        [ShardStatus(each, f"e{each}", ShardState.LIVE) for each in range(shard_count)]
+    )
     store = Store(redis_url, timeout_ms=5_000)
     async with opened(database_url) as database:
         records = Records(

@@ -172,6 +172,26 @@ async def test_nothing_is_granted_from_an_empty_counter(world: LedgerWorld) -> N
     assert (rebuild["counters"], rebuild["holds"]) == (1, 1)
 
 
+async def test_a_rebuild_by_hand(world: LedgerWorld) -> None:
+    """Goal: a shard that is stopped by hand is filled again and goes on to be recorded.
+
+    Method: twice, with calls before, between and after.
+    """
+    for number in range(3):
+        one = await granted(world.authority, ask(f"r{number}", input_tokens=100))
+        await world.authority.settle(commit(one, input_tokens=100))
+        await world.record_all()
+        await world.ledger.overseer.rebuild([0])
+        assert isinstance(await refused(world.authority, ask("new", input_tokens=9)), ShardCold)
+        await world.until_warm()
+    await assert_recorded(world)
+    assert not world.ledger.keeper.kept.refused
+    report = await world.ledger.verifier(0, org="", deep=True, repair=False)
+    assert report.difference_count == 0
+    [state] = await world.ledger.overseer.shards()
+    assert str(state.state) == "live"
+
+
 async def test_acknowledged_calls_that_were_not_recorded_are_sent_again(
     redis_url: str, database_url: str, key_namespace: str
 ) -> None:

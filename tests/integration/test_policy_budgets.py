@@ -16,12 +16,13 @@ from bursar.domain.budget import Budget
 from bursar.domain.policy import compile_policy
 from bursar.domain.policy_document import BudgetDocument, PolicyDocument
 from bursar.domain.policy_text import parse_policy
+from bursar.pb import budget_pb2 as budget_pb
 from bursar.pb import policy_service_pb2 as pb
 from bursar.pb import types_pb2 as types_pb
 from bursar.service.budget_message import BUDGET_FIELDS, decode_budget, encode_budget, with_units
 
 USD = 1_000_000_000
-KIND = pb.BudgetWindow
+KIND = budget_pb.BudgetWindow
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ async def server(
         yield opened
 
 
-def budget(**changed: Any) -> pb.Budget:  # noqa: ANN401 - as the message takes it
+def budget(**changed: Any) -> budget_pb.Budget:  # noqa: ANN401 - as the message takes it
     given: dict[str, Any] = {
         "name": "new",
-        "limit": pb.BudgetLimit(meter=types_pb.METER_REQUESTS, amount=5),
-        "window": pb.BudgetWindow(kind=KIND.KIND_DAY),
+        "limit": budget_pb.BudgetLimit(meter=types_pb.METER_REQUESTS, amount=5),
+        "window": budget_pb.BudgetWindow(kind=KIND.KIND_DAY),
     }
-    return pb.Budget(**{**given, **changed})
+    return budget_pb.Budget(**{**given, **changed})
 
 
 async def create(server: PolicyServer, **changed: Any) -> pb.CreateBudgetResponse:  # noqa: ANN401 - as the message takes it
@@ -52,7 +53,7 @@ async def update(server: PolicyServer, *paths: str, **given: Any) -> pb.UpdateBu
     etag = given.pop("etag", "")
     request = pb.UpdateBudgetRequest(
         org="acme",
-        budget=pb.Budget(**given),
+        budget=budget_pb.Budget(**given),
         update_mask=FieldMask(paths=paths),
         etag=etag,
         actor="ann",
@@ -61,9 +62,9 @@ async def update(server: PolicyServer, *paths: str, **given: Any) -> pb.UpdateBu
     return answer
 
 
-async def get(server: PolicyServer, name: str) -> pb.Budget:
+async def get(server: PolicyServer, name: str) -> budget_pb.Budget:
     answer = await server.policy.GetBudget(pb.GetBudgetRequest(org="acme", budget=name))
-    found: pb.Budget = answer.budget
+    found: budget_pb.Budget = answer.budget
     return found
 
 
@@ -139,7 +140,7 @@ def test_the_message_has_every_setting() -> None:
 async def test_a_new_budget_decides(server: PolicyServer) -> None:
     """Goal: what is created counts from then on. Method: a budget of one request."""
     created = await create(
-        server, limit=pb.BudgetLimit(meter=types_pb.METER_REQUESTS, amount=1), per=["user"]
+        server, limit=budget_pb.BudgetLimit(meter=types_pb.METER_REQUESTS, amount=1), per=["user"]
     )
     assert created.version.number == 2
     assert created.budget.etag
@@ -152,14 +153,14 @@ async def test_a_new_budget_decides(server: PolicyServer) -> None:
 async def test_fields_that_a_mask_names(server: PolicyServer) -> None:
     """Goal: a mask changes what it names and nothing else. Method: limit, then a field unset."""
     before = await get(server, "month")
-    limit = pb.BudgetLimit(meter=types_pb.METER_COST, amount=3 * USD)
+    limit = budget_pb.BudgetLimit(meter=types_pb.METER_COST, amount=3 * USD)
     after = (
         await update(server, "limit", name="month", limit=limit, mode="BUDGET_MODE_WARN")
     ).budget
     assert after.limit.amount == 3 * USD
     assert after.mode == types_pb.BUDGET_MODE_ENFORCE
     assert after.etag != before.etag
-    share = pb.BudgetShare(amount=USD // 2)
+    share = budget_pb.BudgetShare(amount=USD // 2)
     after = (
         await update(server, "overdraft", "alerts", name="month", overdraft=share, alerts=[9])
     ).budget
@@ -208,23 +209,26 @@ FAULTS = {
     "no-name": ({"name": ""}, "budget.name"),
     "no-limit": ({"limit": None}, "budget.limit.meter"),
     "negative": (
-        {"limit": pb.BudgetLimit(meter=types_pb.METER_COST, amount=-1)},
+        {"limit": budget_pb.BudgetLimit(meter=types_pb.METER_COST, amount=-1)},
         "budget.limit.usd",
     ),
     "no-such-meter": (
-        {"limit": pb.BudgetLimit(meter=types_pb.METER_CUSTOM, custom_meter="x", amount=1)},
+        {"limit": budget_pb.BudgetLimit(meter=types_pb.METER_CUSTOM, custom_meter="x", amount=1)},
         "budget.limit.x",
     ),
     "no-window": ({"window": None}, "budget.window"),
-    "no-kind": ({"window": pb.BudgetWindow()}, "budget.window.kind"),
+    "no-kind": ({"window": budget_pb.BudgetWindow()}, "budget.window.kind"),
     "length": (
-        {"window": pb.BudgetWindow(kind=KIND.KIND_DAY, length=Duration(seconds=1))},
+        {"window": budget_pb.BudgetWindow(kind=KIND.KIND_DAY, length=Duration(seconds=1))},
         "budget.window.length",
     ),
-    "no-length": ({"window": pb.BudgetWindow(kind=KIND.KIND_ROLLING)}, "budget.window.rolling"),
+    "no-length": (
+        {"window": budget_pb.BudgetWindow(kind=KIND.KIND_ROLLING)},
+        "budget.window.rolling",
+    ),
     "times": (
         {
-            "window": pb.BudgetWindow(
+            "window": budget_pb.BudgetWindow(
                 kind=KIND.KIND_FIXED,
                 start_time=Timestamp(seconds=2),
                 end_time=Timestamp(seconds=1),
@@ -233,7 +237,7 @@ FAULTS = {
         "budget.window",
     ),
     "mode": ({"mode": 99}, "budget.mode"),
-    "rung": ({"ladder": [pb.BudgetRung(at_percent=0, deny=True)]}, "budget.ladder[0].at"),
+    "rung": ({"ladder": [budget_pb.BudgetRung(at_percent=0, deny=True)]}, "budget.ladder[0].at"),
     "per": ({"per": ["planet"]}, "budget.per[0]"),
 }
 
@@ -302,7 +306,7 @@ async def test_a_limit_lowered_below_its_use(server: PolicyServer) -> None:
     """Goal: a lower limit denies at once and is never used beyond. Method: T64, then raise it."""
     granted = await server.reserve(output=600)
     await server.commit(granted.reservation_id, 600)
-    limit = pb.BudgetLimit(meter=types_pb.METER_TOTAL_TOKENS, amount=500)
+    limit = budget_pb.BudgetLimit(meter=types_pb.METER_TOTAL_TOKENS, amount=500)
     await update(server, "limit", name="user-day", limit=limit)
     denied = await server.reserve(output=1)
     assert (denied.denial.binding.budget, denied.denial.binding.remaining) == ("user-day", -100)

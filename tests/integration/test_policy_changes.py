@@ -11,6 +11,8 @@ from policy_world import POLICY, PolicyServer, PolicyWorld, open_policy_world
 from service_server import failure
 
 from bursar.domain.policy_text import parse_policy
+from bursar.pb import budget_pb2 as budget_pb
+from bursar.pb import policy_pb2 as policy_pb
 from bursar.pb import policy_service_pb2 as pb
 from bursar.pb import types_pb2 as types_pb
 
@@ -64,8 +66,8 @@ async def test_validate_only_changes_nothing(server: PolicyServer) -> None:
     await server.apply(POLICY)
     answer = await server.apply(POLICY.replace("user-day", "user"), validate_only=True)
     assert {(each.kind, each.budget) for each in answer.changes} == {
-        (pb.PolicyChange.KIND_REMOVED, "user-day"),
-        (pb.PolicyChange.KIND_ADDED, "user"),
+        (policy_pb.PolicyChange.KIND_REMOVED, "user-day"),
+        (policy_pb.PolicyChange.KIND_ADDED, "user"),
     }
     assert len(await versions(server)) == 1
 
@@ -120,11 +122,11 @@ async def test_changes_at_once_all_count(opened: Opened) -> None:
     await server.apply(POLICY)
     other = await world.server()
 
-    def budget(name: str) -> pb.Budget:
-        return pb.Budget(
+    def budget(name: str) -> budget_pb.Budget:
+        return budget_pb.Budget(
             name=name,
-            limit=pb.BudgetLimit(meter=types_pb.METER_REQUESTS, amount=1),
-            window=pb.BudgetWindow(kind=pb.BudgetWindow.KIND_DAY),
+            limit=budget_pb.BudgetLimit(meter=types_pb.METER_REQUESTS, amount=1),
+            window=budget_pb.BudgetWindow(kind=budget_pb.BudgetWindow.KIND_DAY),
         )
 
     async def create(at: PolicyServer, name: str) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 from bursar.cli.connection import DEFAULT_ADDRESS, Address
 from bursar.cli.operator import CALL_TIMEOUT_S, message_json, operating, time_of
 from bursar.cli.render import console, plain_table, plural, print_error, print_json, print_plain
+from bursar_client.pb import policy_pb2 as policy_pb
 from bursar_client.pb import policy_service_pb2 as pb
 from bursar_client.pb.policy_service_pb2_grpc import PolicyServiceStub
 
@@ -34,7 +35,7 @@ Actor = Annotated[
     typer.Option("--who", help="Who wants it; it is recorded. Your login name if not given."),
 ]
 
-_ADDED, _REMOVED = pb.PolicyChange.KIND_ADDED, pb.PolicyChange.KIND_REMOVED
+_ADDED, _REMOVED = policy_pb.PolicyChange.KIND_ADDED, policy_pb.PolicyChange.KIND_REMOVED
 _SIGNS = {_ADDED: ("+", "green"), _REMOVED: ("-", "red")}
 
 
@@ -225,7 +226,7 @@ def _print_plans(out: Console, plans: Iterable[pb.ApplyPolicyResponse]) -> None:
             print_plain(out, "  ", ("warning", "yellow"), f" {warning.path}: {warning.description}")
 
 
-def _print_change(out: Console, change: pb.PolicyChange) -> None:
+def _print_change(out: Console, change: policy_pb.PolicyChange) -> None:
     sign, style = _SIGNS.get(change.kind, ("~", "yellow"))
     what = " ".join(each for each in (change.budget or "policy", change.setting) if each)
     if change.kind == _ADDED:
@@ -239,7 +240,7 @@ def _print_change(out: Console, change: pb.PolicyChange) -> None:
         print_plain(out, "      ", ("warning", "yellow"), f" {change.warning}")
 
 
-def _changed(changes: Iterable[pb.PolicyChange]) -> str:
+def _changed(changes: Iterable[policy_pb.PolicyChange]) -> str:
     """Return in few words what a version changed."""
     listed = list(changes)
     names = list(dict.fromkeys(each.budget or each.setting for each in listed))

@@ -60,8 +60,18 @@ class Journal:
 
 
 def _following(stream_id: str) -> str:
-    time_ms, _, number = stream_id.partition("-")
-    return f"{time_ms}-{int(number) + 1}"
+    time_ms, number = _parts(stream_id)
+    return f"{time_ms}-{number + 1}"
+
+
+def is_after(stream_id: str, other: str) -> bool:
+    """Tell whether an entry's id is after another's; an empty one is before every other."""
+    return _parts(stream_id) > _parts(other)
+
+
+def _parts(stream_id: str) -> tuple[int, int]:
+    time_ms, _, number = (stream_id or BEGINNING).partition("-")
+    return int(time_ms), int(number)
 
 
 def decode_events(data: bytes) -> list[list[object]]:

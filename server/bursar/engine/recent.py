@@ -32,17 +32,22 @@ class _Call:
 class RecentCalls:
     """Acknowledged operations that are not known to be recorded, by shard, oldest first.
 
-    There is a bound on how many are kept; the oldest of a shard goes first.
+    There is a bound on how many are kept of all shards together. At the bound the oldest of the
+    shard with the most goes: it is the one that is furthest from being recorded.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._count = 0
         self._calls: dict[int, deque[_Call]] = {}
 
     def add(self, shard: int, sequence: int, now_ms: int, operation: Acknowledged) -> None:
         """Keep an operation."""
-        calls = self._calls.setdefault(shard, deque(maxlen=self._most))
-        calls.append(_Call(sequence, now_ms, operation))
+        self._calls.setdefault(shard, deque()).append(_Call(sequence, now_ms, operation))
+        self._count += 1
+        if self._count > self._most:
+            fullest = max(self._calls, key=lambda each: len(self._calls[each]))
+            self._pop(fullest)
 
     def forget(self, shard: int, sequence: int) -> None:
         """Let go of what is recorded: every call up to a sequence number.
@@ -52,7 +57,7 @@ class RecentCalls:
         """
         calls = self._calls.get(shard)
         while calls and calls[0].sequence <= sequence:
-            calls.popleft()
+            self._pop(shard)
 
     def take(self, shard: int) -> list[tuple[int, Acknowledged]]:
         """Return what is kept of a shard with the time of each, in the order of the calls."""
@@ -61,18 +66,20 @@ class RecentCalls:
 
     def drop(self, shard: int, count: int) -> None:
         """Let go of the oldest so many of a shard."""
-        calls = self._calls.get(shard, deque())
-        for _ in range(min(count, len(calls))):
-            calls.popleft()
+        for _ in range(min(count, len(self._calls.get(shard, ())))):
+            self._pop(shard)
+
+    def _pop(self, shard: int) -> None:
+        self._calls[shard].popleft()
+        self._count -= 1
 
 
 def as_granted(operation: ReserveOperation, granted: Granted) -> ReserveOperation:
     """Return a reserve that can only be granted as it was, whatever the room is by now."""
-    offers = tuple(
-        _fixed(offer, granted.output_tokens) if number == granted.offer else _never(offer)
-        for number, offer in enumerate(operation.offers)
-    )
-    return replace(operation, offers=offers)
+    # Those before it stay in their places, so that the granted one keeps its number.
+    before = tuple(_never(offer) for offer in operation.offers[: granted.offer])
+    fixed = _fixed(operation.offers[granted.offer], granted.output_tokens)
+    return replace(operation, offers=(*before, fixed))
 
 
 def as_extended(operation: ExtendOperation) -> ExtendOperation:
@@ -86,5 +93,4 @@ def _fixed(offer: Offer, output_tokens: int) -> Offer:
 
 
 def _never(offer: Offer) -> Offer:
-    # It stays in its place, so that the granted one keeps its number.
-    return replace(offer, output_min=1, output_max=0)
+    return replace(offer, output_min=1, output_max=0, uses=())

@@ -48,7 +48,7 @@ class EngineLimits:
         journal_entries_max: Entries that may wait in a shard's journal before nothing new is
             granted.
         clock_lag_ms_max: How far a clock may be behind what a shard has seen.
-        recent_calls_max: Acknowledged operations of a shard that are kept until they are recorded.
+        recent_calls_max: Acknowledged operations that are kept until they are recorded.
         replicas: Replicas that must have a call before it is acknowledged.
     """
 
@@ -147,6 +147,7 @@ class Shards:
         """
         self._unsent.add(shard)
         self._epochs[shard], self._sequences[shard] = epoch, sequence
+        self._cold.discard(shard)  # Until it says otherwise.
 
     def recorded(self, shard: int, epoch: str, sequence: int) -> None:
         """Learn up to where a shard is recorded; that much it must never lack again."""

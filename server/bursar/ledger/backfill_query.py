@@ -97,17 +97,16 @@ def _statement(question: BackfillQuestion) -> tuple[str, list[object]]:
                     SELECT counter_id FROM unnest(entry.counter_ids) AS counter_id
                     WHERE split_part(counter_id, ':', 2) || ':' || split_part(counter_id, ':', 3)
                         = ANY($4::text[]) AND split_part(counter_id, ':', 5) = $5
-                    ORDER BY counter_id
                 ) AS counted
             FROM (
                 SELECT settled.*, coalesce(reserved.at, settled.at) AS reserved_at
                 FROM ledger_entries AS settled LEFT JOIN LATERAL (
                     SELECT at FROM ledger_entries
-                    WHERE reservation_id = settled.reservation_id AND verb = 'reserve'
+                    WHERE settled.verb <> 'record' AND ($6::bigint > 0 OR settled.at < $7)
+                        AND reservation_id = settled.reservation_id AND verb = 'reserve'
                         AND at >= $3 AND at <= settled.at
                     LIMIT 1
-                ) AS reserved
-                    ON settled.verb <> 'record' AND ($6::bigint > 0 OR settled.at < $7)
+                ) AS reserved ON true
                 WHERE settled.org = $1 AND settled.at >= $2 AND settled.verb IN {_VERBS}
             ) AS entry
             WHERE reserved_at >= $2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from bursar.domain.errors import BursarError
-from bursar.engine.journal import Journal
+from bursar.engine.journal import Journal, is_after
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shard_data import ShardData
 from bursar.engine.store import ShardState
@@ -149,7 +149,7 @@ class Keeper:
         """Return why a shard has to be rebuilt; empty where it has not, or must not."""
         position = self._known[shard]
         if state.epoch == position.epoch and state.epoch:
-            if _is_after(state.trimmed, position.stream_id):
+            if is_after(state.trimmed, position.stream_id):
                 self._refuse(
                     shard,
                     f"Redis dropped entries up to {state.trimmed} as recorded, the record ends at "
@@ -307,13 +307,3 @@ class Keeper:
             self._rebuilding.cancel()
             await asyncio.gather(self._rebuilding, return_exceptions=True)
         await self._locks.release()
-
-
-def _is_after(stream_id: str, other: str) -> bool:
-    """Tell whether an entry's id is after another's; an empty one is before every other."""
-    return _parts(stream_id) > _parts(other)
-
-
-def _parts(stream_id: str) -> tuple[int, int]:
-    time_ms, _, number = (stream_id or "0-0").partition("-")
-    return int(time_ms), int(number or 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bursar.engine.journal import Journal
+from bursar.engine.journal import Journal, is_after
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shard_data import ShardData
 from bursar.ledger.keeper import Keeper
@@ -38,8 +38,9 @@ class ShardOverseer:
 
     async def shards(self) -> Sequence[ShardStatus]:
         """Return how every shard stands, by number."""
-        positions = await self._positions.load()
+        # In this order: what is trimmed after the positions are read would look like too much.
         marks = await self._data.states()
+        positions = await self._positions.load()
         holders = await self._locks.holders()
         lengths = await self._journal.lengths(range(len(marks)))
         oldest = await self._journal.read(
@@ -48,7 +49,11 @@ class ShardOverseer:
         now_ms = self._now_ms()
         found = []
         for shard, mark in enumerate(marks):
-            in_force = mark.epoch != "" and mark.epoch == positions[shard].epoch
+            in_force = (
+                mark.epoch != ""
+                and mark.epoch == positions[shard].epoch
+                and not is_after(mark.trimmed, positions[shard].stream_id)
+            )
             if in_force and mark.replaying:
                 state = ShardState.REPLAYING
             elif in_force and shard not in self._engine.shards.cold:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bursar.domain.errors import ShardCold
-from bursar.engine.journal import JournalEntry
+from bursar.engine.journal import JournalEntry, is_after
 from bursar.engine.shard_data import GoneRow, HoldRow, Row, ShardData
 from bursar.engine.store import Store
 from bursar.engine.wire import decode_hold, unpack
@@ -305,7 +305,8 @@ class Verifier:
             raise ShardCold(
                 f"shard {shard} is being rebuilt; compare it afterwards", shard=str(shard)
             )
-        if _order(trimmed) > _order(position.stream_id.encode()) or len(entries) == _WAITING_MAX:
+        dropped = trimmed.decode() if trimmed else ""
+        if is_after(dropped, position.stream_id) or len(entries) == _WAITING_MAX:
             return None
         journal = [JournalEntry(stream_id.decode(), fields) for stream_id, fields in entries]
         waiting = fold({shard: journal}, {shard: position}, self._retention)
@@ -385,11 +386,6 @@ def _pairs(reply: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - a flat list or a
     if isinstance(reply, dict):
         return reply
     return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-def _order(stream_id: bytes | None) -> tuple[int, int]:
-    time_ms, _, number = (stream_id or b"0-0").partition(b"-")
-    return int(time_ms), int(number or 0)
 
 
 def _is_of(org: str, counter_id: str) -> bool:

@@ -23,7 +23,7 @@ from bursar.domain.policy_document import (
 )
 from bursar.domain.policy_writing import Content, budget_etag
 from bursar.domain.window import parse_duration_ms
-from bursar.pb import policy_service_pb2 as pb
+from bursar.pb import budget_pb2 as pb
 from bursar.pb import types_pb2 as types_pb
 from bursar.service.parts import encode_duration, encode_time
 

@@ -13,6 +13,7 @@ from bursar.domain.freeze import Freeze
 from bursar.domain.policy_diff import Change, ChangeKind
 from bursar.ledger.credit_store import Credit
 from bursar.ledger.policy_store import ListedVersion, PolicyVersion
+from bursar.pb import policy_pb2 as policy_pb
 from bursar.pb import policy_service_pb2 as pb
 from bursar.service.encode import encode_counter
 from bursar.service.parts import custom_meter, encode_meter, encode_subject, encode_time
@@ -21,9 +22,9 @@ WORDS_CHARS_MAX = 1_000
 """Most characters of what a setting was or is; the document has all of it."""
 
 _KINDS = {
-    ChangeKind.ADDED: pb.PolicyChange.KIND_ADDED,
-    ChangeKind.REMOVED: pb.PolicyChange.KIND_REMOVED,
-    ChangeKind.CHANGED: pb.PolicyChange.KIND_CHANGED,
+    ChangeKind.ADDED: policy_pb.PolicyChange.KIND_ADDED,
+    ChangeKind.REMOVED: policy_pb.PolicyChange.KIND_REMOVED,
+    ChangeKind.CHANGED: policy_pb.PolicyChange.KIND_CHANGED,
 }
 
 
@@ -34,15 +35,15 @@ def encode_applied(applied: Applied) -> pb.ApplyPolicyResponse:
         version=encode_version(applied.head) if applied.head else None,
         changes=[_change(each) for each in applied.changes],
         warnings=[
-            pb.PolicyWarning(path=each.path, description=each.description)
+            policy_pb.PolicyWarning(path=each.path, description=each.description)
             for each in applied.warnings
         ],
     )
 
 
-def encode_version(head: PolicyVersion) -> pb.PolicyVersion:
+def encode_version(head: PolicyVersion) -> policy_pb.PolicyVersion:
     """Encode a version."""
-    return pb.PolicyVersion(
+    return policy_pb.PolicyVersion(
         org=head.org,
         number=head.number,
         policy_version=head.version,
@@ -101,8 +102,8 @@ def encode_freeze(freeze: Freeze) -> pb.FreezeStatus:
     )
 
 
-def _change(change: Change) -> pb.PolicyChange:
-    return pb.PolicyChange(
+def _change(change: Change) -> policy_pb.PolicyChange:
+    return policy_pb.PolicyChange(
         kind=_KINDS[change.kind],
         budget=change.budget,
         setting=change.setting,

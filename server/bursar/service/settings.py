@@ -177,8 +177,8 @@ class Settings(BaseSettings):
         20_000,
         ge=0,
         le=10_000_000,
-        description="Acknowledged calls of one shard that are kept until they are recorded, to be "
-        "sent again where Redis loses them.",
+        description="Acknowledged calls that a server keeps until they are recorded, to send them "
+        "again where Redis loses them; about 4 KB each.",
     )
     durability: Literal["redis", "replicated", "ledger"] = Field(
         "redis",
