@@ -17,23 +17,6 @@ from databases import drop_database, new_database, template
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Redis: that of BURSAR_TEST_REDIS_URL, else a private one for this run."""
-    given = os.environ.get("BURSAR_TEST_REDIS_URL")
-    if given:
-        yield given
-        return
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
-        yield redis.url
-
-
-@pytest.fixture
-def key_namespace() -> str:
-    """A namespace that no other test uses, so that all can share one Redis."""
-    return "t" + secrets.token_hex(4)
-
-
-@pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a PostgreSQL: that of BURSAR_TEST_DATABASE_URL, else a private one for this run.
 
@@ -49,6 +32,26 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("postgres")
     with EmbeddedPostgres(folder, settings=settings) as postgres, template(postgres.url):
         yield postgres.url
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[str]:  # noqa: ARG001 - a server on a Redis needs a PostgreSQL as well
+    """The URL of a Redis: that of BURSAR_TEST_REDIS_URL, else a private one for this run.
+
+    There is a PostgreSQL then as well, for `databases.own_database`: no server runs without one.
+    """
+    given = os.environ.get("BURSAR_TEST_REDIS_URL")
+    if given:
+        yield given
+        return
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis.url
+
+
+@pytest.fixture
+def key_namespace() -> str:
+    """A namespace that no other test uses, so that all can share one Redis."""
+    return "t" + secrets.token_hex(4)
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ CONNECT_TIMEOUT_S = 30.0
 # Two runs may share one PostgreSQL.
 TEMPLATE = f"bursar_template_{secrets.token_hex(4)}"
 
+_of_the_run: list[str] = []
+
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, also where an event loop runs in this thread already."""
@@ -62,12 +64,14 @@ def fetch(url: str, query: str, *values: object) -> list[asyncpg.Record]:
 
 @contextmanager
 def template(postgres_url: str) -> Iterator[None]:
-    """Keep a migrated database that `new_database` copies."""
+    """Keep a migrated database that `new_database` copies, and that `own_database` finds."""
     execute(postgres_url, f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     try:
         migrate(url_of(postgres_url, TEMPLATE))
+        _of_the_run.append(postgres_url)
         yield
     finally:
+        _of_the_run.clear()
         drop_database(postgres_url, TEMPLATE)
 
 
@@ -88,3 +92,18 @@ def drop_database(postgres_url: str, name_or_url: str) -> None:
     """Drop a database; whoever uses it still is cut off."""
     name = urlsplit(name_or_url).path.lstrip("/")
     execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextmanager
+def own_database() -> Iterator[str]:
+    """Make a database in the PostgreSQL of the run, and drop it after.
+
+    For what starts servers and is given no URL: the fixture `redis_url` has seen to it that there
+    is a PostgreSQL.
+    """
+    [postgres_url] = _of_the_run
+    url = new_database(postgres_url)
+    try:
+        yield url
+    finally:
+        drop_database(postgres_url, url)

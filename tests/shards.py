@@ -24,6 +24,7 @@ async def open_shards(store: Store, keys: Keys, engine: RedisEngine, epoch: str)
     for shard, state in enumerate(await data.states()):
         if state.epoch:
             engine.shards.adopt(shard, state.epoch, 0)
+    await engine.shards.look()
 
 
 async def begin_shard(data: ShardData, shard: int, epoch: str) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc.aio
 
 from bursar.pb import budget_authority_service_pb2_grpc as pb_grpc
+from databases import own_database
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 15
@@ -103,14 +104,31 @@ def running_servers(
     *skews_ms: int,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[list[ServerProcess]]:
-    """Run one server for each skew, all on one Redis and started at the same time."""
+    """Run one server for each skew, on one Redis and database, started at the same time."""
+    with own_database() as database_url:
+        shared = {"BURSAR_DATABASE_URL": database_url, **(settings or {})}
+        with _running_servers(
+            folder, redis_url, key_namespace, policies, skews_ms, shared
+        ) as found:
+            yield found
+
+
+@contextmanager
+def _running_servers(
+    folder: Path,
+    redis_url: str,
+    key_namespace: str,
+    policies: Mapping[str, str],
+    skews_ms: Sequence[int],
+    settings: Mapping[str, str],
+) -> Iterator[list[ServerProcess]]:
     environment = {
         "BURSAR_REDIS_URL": redis_url,
         "BURSAR_KEY_NAMESPACE": key_namespace,
         "BURSAR_SHARD_COUNT": "4",
         "BURSAR_REDIS_TIMEOUT_MS": "10000",
         "BURSAR_DRAIN_GRACE_MS": "1000",
-        **(settings or {}),
+        **settings,
     }
     with ThreadPoolExecutor(len(skews_ms)) as pool:
         starting = [

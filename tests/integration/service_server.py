@@ -22,6 +22,7 @@ from bursar.pb import budget_authority_service_pb2_grpc as authority_grpc
 from bursar.pb import usage_service_pb2_grpc as usage_grpc
 from bursar.service.process import ServerProcess
 from bursar.service.settings import Settings
+from databases import own_database
 
 METERS = tuple(f"meter_{number}" for number in range(16))
 
@@ -70,7 +71,8 @@ class Service:
         self.usage = usage_grpc.UsageServiceStub(channel)
 
     async def dump(self) -> dict[bytes, bytes | None]:
-        """Return every key of the server, byte for byte."""
+        """Return every key of the server, byte for byte, once what waits is recorded."""
+        await self.process._record()
         keys = sorted(await self.store.keys(f"{{{self.namespace}*"))
         async with self.store.pipeline(transaction=False) as pipeline:
             for key in keys:
@@ -98,7 +100,9 @@ async def serving(
     policies: tuple[str, ...] = (),
     **changed: object,
 ) -> AsyncIterator[Service]:
-    """Run a server that does nothing in the background, in a namespace that is removed after.
+    """Run a server that does little in the background, in a namespace that is removed after.
+
+    It has a database of its own, and records nothing for the first ten seconds.
 
     Args:
         redis_url: The Redis itself.
@@ -106,13 +110,29 @@ async def serving(
         policies: Documents; acme's and umbrella's where none is given.
         changed: Settings that differ.
     """
+    with own_database() as database_url:
+        async with _serving(redis_url, store_url, policies, database_url, **changed) as service:
+            yield service
+
+
+@asynccontextmanager
+async def _serving(
+    redis_url: str,
+    store_url: str | None,
+    policies: tuple[str, ...],
+    database_url: str,
+    **changed: object,
+) -> AsyncIterator[Service]:
     given: dict[str, Any] = {
         "key_namespace": "t" + secrets.token_hex(6),
         "listen_address": "127.0.0.1:0",
         "redis_url": store_url or redis_url,
+        "database_url": database_url,
         "shard_count": 2,
         "sweep_interval_ms": 60_000,
         "clock_sync_interval_ms": 3_600_000,
+        "record_interval_ms": 10_000,
+        "watch_interval_ms": 10_000,
         "drain_grace_ms": 2_000,
     }
     settings = Settings(**{**given, **changed})

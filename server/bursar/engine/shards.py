@@ -147,7 +147,6 @@ class Shards:
         """
         self._unsent.add(shard)
         self._epochs[shard], self._sequences[shard] = epoch, sequence
-        self._cold.discard(shard)  # Until it says otherwise.
 
     def recorded(self, shard: int, epoch: str, sequence: int) -> None:
         """Learn up to where a shard is recorded; that much it must never lack again."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
+import structlog
 
 from bursar.authority.clock import Clock
 from bursar.authority.credits import Credits
@@ -55,6 +56,7 @@ Answer = TypeVar("Answer")
 REPLAYED_KEY = "bursar-replayed"
 
 _SOURCE = "the request"
+_log = structlog.get_logger(__name__)
 _BUDGET = re.compile(r"budgets\[\d+\]")
 
 
@@ -90,6 +92,22 @@ class PolicyCases:
             credits=Credits(engine, policies, CreditStore(database), clock),
             watch=watch,
         )
+
+    async def start(self, files: Sequence[tuple[str, str]]) -> None:
+        """Load what decides, and apply the files that a server was started with.
+
+        Args:
+            files: Name and text of each.
+
+        Raises:
+            LedgerUnavailable: PostgreSQL cannot be reached.
+            PolicyInvalid: A file has faults.
+        """
+        await self.watch.refresh()
+        await self.admin.apply_files(files)
+        await self.watch.load_past_versions()
+        if not self.policies.orgs():
+            _log.warning("no_policies", what="every request is refused until one is applied")
 
 
 class PolicyServicer(pb_grpc.PolicyServiceServicer):
