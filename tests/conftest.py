@@ -35,7 +35,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[str]:  # noqa: ARG001 - a server on a Redis needs a PostgreSQL as well
+def redis_url(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[str]:
     """The URL of a Redis: that of BURSAR_TEST_REDIS_URL, else a private one for this run.
 
     There is a PostgreSQL then as well, for `databases.own_database`: no server runs without one.

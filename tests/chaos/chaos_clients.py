@@ -16,6 +16,8 @@ from typing import Any
 from chaos_calls import Caller, Result, Servers, counters_of, pb, usage_amounts
 from chaos_history import History
 
+from polling import eventually_async
+
 ORGS = ("acme", "globex", "wayne")
 """On both of two shards."""
 
@@ -93,11 +95,44 @@ class Request:
         return {"org": self.org, "user": self.user}
 
 
+class Gate:
+    """What every call passes, so that all can be held back.
+
+    Attributes:
+        inside: Calls in progress.
+    """
+
+    def __init__(self) -> None:
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self.inside = 0
+
+    async def wait(self) -> None:
+        """Wait until it is open."""
+        await self._is_open.wait()
+
+    def close(self) -> None:
+        """Let nothing in."""
+        self._is_open.clear()
+
+    def open(self) -> None:
+        """Let everything in."""
+        self._is_open.set()
+
+
 class Client:
     """One client: it does one thing after another."""
 
-    def __init__(self, caller: Caller, history: History, chance: random.Random, pace: Pace) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        history: History,
+        chance: random.Random,
+        pace: Pace,
+        gate: Gate | None = None,
+    ) -> None:
         self._caller = caller
+        self._gate = gate or Gate()
         self._history = history
         self._chance = chance
         self._pace = pace
@@ -230,6 +265,16 @@ class Client:
         message: Any,
         **what: Any,
     ) -> Result:
+        await self._gate.wait()
+        self._gate.inside += 1
+        try:
+            return await self._call_now(method, kind, request, message, **what)
+        finally:
+            self._gate.inside -= 1
+
+    async def _call_now(
+        self, method: str, kind: str, request: Request, message: Any, **what: Any
+    ) -> Result:
         number = self._history.invoke(
             kind,
             org=request.org,
@@ -273,7 +318,7 @@ class Load:
     def __init__(self, ports: Sequence[int], history: History, seed: int, pace: Pace) -> None:
         self._servers = Servers(ports)
         self._stopping = asyncio.Event()
-        self._pace = pace
+        self._gate = Gate()
         self._clients = []
         for number in range(pace.clients):
             chance = random.Random(f"{seed} client {number}")
@@ -281,17 +326,31 @@ class Load:
             caller = Caller(
                 self._servers, chance, deadline_ms=deadline_ms, attempt_ms=pace.attempt_ms
             )
-            self._clients.append(Client(caller, history, chance, pace))
+            self._clients.append(Client(caller, history, chance, pace, self._gate))
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Let all clients work."""
         self._tasks = [asyncio.create_task(each.work(self._stopping)) for each in self._clients]
 
+    async def pause(self) -> None:
+        """Begin no call any more, and wait for those that have begun."""
+        self._gate.close()
+
+        async def all_ended() -> bool:
+            return self._gate.inside == 0
+
+        await eventually_async(all_ended, 30)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._gate.open()
+
     async def stop(self) -> None:
         """Let each end what it has begun, and close the connections; once is enough."""
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._gate.open()
         await asyncio.gather(*self._tasks)
         await self._servers.close()

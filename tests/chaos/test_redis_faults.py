@@ -100,7 +100,10 @@ async def test_t43_a_rebuild_dies(seed: int, place: str) -> None:
         run.cluster.start(first, BURSAR_FAILPOINTS=f"{place}=kill")
         first.wanted = False
         await run.cluster.until_serves(first)
+        # What only the server knows that is about to die would be lost with it.
+        await run.load.pause()
         await run.fault("flushall")
+        run.load.resume()
 
         async def is_dead() -> bool:
             return not first.runs

@@ -114,7 +114,7 @@ def running_servers(
 
 
 @contextmanager
-def _running_servers(
+def _started(
     folder: Path,
     redis_url: str,
     key_namespace: str,
