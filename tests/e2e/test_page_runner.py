@@ -34,7 +34,11 @@ GRPCURL = "grpcurl -plaintext -d '{}' 127.0.0.1:4500 bursar.v1.BudgetAuthoritySe
         pytest.param("```shell\nfalse | true\n```", "exit code 1", id="command-fails-in-a-pipe"),
         pytest.param("```shell\nbursar check-policy no.yaml\n```", "cannot be read", id="no-file"),
         pytest.param("```shell\nbursar sreve\n```", "No such command", id="no-such-command"),
-        pytest.param("```shell\nbursar serve\n```", "no policy", id="server-does-not-start"),
+        pytest.param(
+            "```shell\nbursar serve --policy none.yaml\n```",
+            "cannot be read",
+            id="server-does-not-start",
+        ),
         pytest.param(
             "```shell\n" + GRPCURL.format('{"request": "r"}', "Check") + "\n```",
             "request",

@@ -19,14 +19,18 @@ from databases import own_database
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 15
 
-SKEWED = """\
+PROGRAM = """\
 import time
 true_ns = time.time_ns
 time.time_ns = lambda: true_ns() + {skew_ms} * 1_000_000
+from bursar.engine.journal import Journal
+async def keep(*_): return True
+Journal.trim = keep
 from bursar.cli.main import app
 app()
 """
-"""A server whose machine's clock is wrong."""
+"""A server whose machine's clock may be wrong, and that drops nothing of the journal when it is
+recorded: the books of a test are read from the whole of it."""
 
 
 class ServerProcess:
@@ -55,8 +59,8 @@ class ServerProcess:
             skew_ms: How far its machine's clock is ahead.
         """
         self.log_file = folder / f"{name}.log"
-        program = ["-c", SKEWED.format(skew_ms=skew_ms)] if skew_ms else ["-m", "bursar.cli.main"]
-        command = [sys.executable, *program, "serve", "--listen", "127.0.0.1:0"]
+        program = PROGRAM.format(skew_ms=skew_ms)
+        command = [sys.executable, "-c", program, "serve", "--listen", "127.0.0.1:0"]
         for org, text in policies.items():
             file = folder / f"{org}.yaml"
             file.write_text(text, encoding="utf-8")
@@ -107,10 +111,8 @@ def running_servers(
     """Run one server for each skew, on one Redis and database, started at the same time."""
     with own_database() as database_url:
         shared = {"BURSAR_DATABASE_URL": database_url, **(settings or {})}
-        with _running_servers(
-            folder, redis_url, key_namespace, policies, skews_ms, shared
-        ) as found:
-            yield found
+        with _started(folder, redis_url, key_namespace, policies, skews_ms, shared) as servers:
+            yield servers
 
 
 @contextmanager

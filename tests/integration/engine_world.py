@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import redis.asyncio as redis
 import yaml
 from engine_books import assert_books_balance
-from shards import open_shards
 
 from bursar.authority.authority import Authority
 from bursar.authority.policies import Policies
@@ -28,6 +27,7 @@ from bursar.engine.keys import Keys
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
+from shards import open_shards
 
 NOON_MS = 1_773_144_000_000
 """2026-03-10T12:00:00Z."""

@@ -21,7 +21,7 @@ from engine_world import Server, World, open_world
 
 from bursar.authority.identity import hold_name, reserve_fingerprint
 from bursar.domain.offer import plan
-from bursar.engine import redis_engine
+from bursar.engine import shards
 from bursar.engine.keys import Keys
 from bursar.engine.operations import Granted, ReserveOperation
 from bursar.engine.scripts import Script, load_script
@@ -159,7 +159,7 @@ def uncapped(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(name: str) -> Script:
         return script if name == "reserve" else load_script(name)
 
-    monkeypatch.setattr(redis_engine, "load_script", load)
+    monkeypatch.setattr(shards, "load_script", load)
 
 
 async def outcome(world: World, decisions: list[bool]) -> tuple[int, dict[str, int]]:

@@ -8,7 +8,6 @@ one from before would follow for hours in small steps.
 from __future__ import annotations
 
 import pytest
-from shards import open_shards
 
 from bursar.authority.authority import Authority
 from bursar.authority.clock import CorrectedClock
@@ -23,6 +22,7 @@ from bursar.engine.keys import Keys
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shards import EngineLimits, Shards
 from bursar.engine.store import Store
+from shards import open_shards
 
 TRUE_MS = 1_773_144_000_000
 HOUR_MS = 3_600_000

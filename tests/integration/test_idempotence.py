@@ -37,8 +37,8 @@ from bursar.domain.errors import RequestIdReused, StoreUnavailable
 from bursar.domain.request import ReserveRequest
 from bursar.domain.subject import Target
 from bursar.engine.keys import Keys
-from bursar.engine.shards import EngineLimits
 from bursar.engine.scripts import VERBS, load_script
+from bursar.engine.shards import EngineLimits
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import types_pb2 as types
 from bursar.service.budget_authority import REPLAYED_KEY

@@ -160,6 +160,22 @@ async def test_an_end_between_counter_and_record(server: PolicyServer) -> None:
     assert (credit.request_id, credit.amount) == ("c-1", 500)
 
 
+async def test_an_end_between_and_a_new_window(opened: Opened) -> None:
+    """Goal: a credit of yesterday is not given again today, and is recorded as yesterday's.
+
+    Method: as before, and the request is sent again after the window has ended.
+    """
+    world, server = opened
+    server.cases.credits._store = BrokenOnce(server.cases.credits._store)
+    await refused(adjust(server, request_id="c-1"))
+    world.clock.at_ms += DAY
+    answer = await adjust(server, request_id="c-1")
+    assert answer.credit.create_time == at(NOON_MS)
+    assert answer.credit.expire_time == at(NOON_MS + DAY // 2)
+    assert answer.counter.window_end_time == answer.credit.expire_time
+    assert not (await server.reserve(output=1_001)).reservation_id
+
+
 FAULTS = {
     "no-budget": ({"budget": "nothing"}, "budget"),
     "per-request": ({"budget": "each", "partition": {}}, "budget"),

@@ -22,6 +22,8 @@ from engine_redis import OwnRedis, own_redis
 from engine_world import HOUR, World, open_world
 
 from bursar.domain.answer import ReserveAnswer, SettleAnswer
+from bursar.domain.subject import OrgId
+from bursar.engine.operations import AdjustCode, Adjustment, AdjustOperation, AdjustOutcome
 from bursar.engine.scripts import VERBS, load_script
 from polling import eventually_async
 
@@ -56,6 +58,7 @@ async def everything_that_can_happen(world: World) -> None:
         await world.authority.settle(commit(one, input_tokens=5))
         await world.authority.settle(release(two))
         await world.authority.record(record("used", org=org, input_tokens=5, **WHO))
+        await adjust(world, org)
     batch = [ask(f"b{n}", org=org, input_tokens=9, **WHO) for n in range(3) for org in ORGS]
     answers = await world.authority.batch(batch)
     found = [each for each in answers if isinstance(each, ReserveAnswer)]
@@ -69,6 +72,20 @@ async def everything_that_can_happen(world: World) -> None:
         assert (await world.authority.settle(commit(leaks[org], input_tokens=1))).late
         await granted(world.authority, ask("later", org=org, input_tokens=9, **WHO))
         assert await used(world.authority, "rolling", org=org, **WHO) == (0, 10)
+
+
+async def adjust(world: World, org: str) -> None:
+    """Book a correction and a credit that ends on counters of every kind."""
+    policy = world.servers[0].policies.of(OrgId(org))
+    counters = policy.counters({"org": org, "provider": "p", **WHO}, world.clock.at_ms)
+    assert len(counters) > 3
+    adjustments = tuple(Adjustment(counter, committed=1, credit=5) for counter in counters)
+    end_ms = world.clock.at_ms + TTL_MS
+    operation = AdjustOperation(OrgId(org), "a" * 24, b"f", adjustments, expire_ms=end_ms)
+    for code in (AdjustCode.DONE, AdjustCode.REPEATED):
+        [outcome] = await world.engine.adjust([operation], world.clock.at_ms)
+        assert isinstance(outcome, AdjustOutcome)
+        assert outcome.code is code
 
 
 @dataclass

@@ -17,9 +17,10 @@ import redis.asyncio as redis
 from engine_commands import READS, WRITES
 
 from bursar.domain.meter import COUNTER_MAX
-from bursar.engine import keys, redis_engine
+from bursar.engine import keys, shards
 from bursar.engine.keys import Keys
 from bursar.engine.operations import (
+    AdjustCode,
     EntryFlags,
     ExtendCode,
     HoldState,
@@ -30,15 +31,24 @@ from bursar.engine.operations import (
 from bursar.engine.scripts import VERBS, load_script
 
 LUA = Path(str(resources.files("bursar.engine") / "lua"))
+KEEPING = ("fence", "purge", "load", "open", "trim")
+"""Scripts that keep a shard: they make no decision, and act where the shard is what they expect."""
+SCRIPTS = (*VERBS, *KEEPING)
 INCLUDES = sorted(path.stem for path in (LUA / "include").glob("*.lua"))
 
 SHAS = {
-    "reserve": "dfe7622289025270f43026bca0748a0449290224",
-    "settle": "3464c77bf8a656e2168beb52a314a0abb47b8aca",
-    "extend": "e9ab0865376ac74888629273af0ae0fa649bae2d",
-    "record": "9b9a47611f1df9349728977b9635062f3bc19551",
-    "sweep": "252f285dfd5f04abd3820124c51db31324f497e9",
-    "read": "b153a2ae0fb2d902a58993547b24b787843fe1eb",
+    "reserve": "26f0d4acb1ad50468281a2313980342fc045f11e",
+    "settle": "6bcd3a12d30e7b08034a370728c924df54711285",
+    "extend": "a5a3fe1c1aa774f928c535bf9044e23b6f2cfb88",
+    "record": "68c51cfe03fa99be8582933e783c02a83d12a803",
+    "adjust": "0fa705f88b551544c12dfd28a0363451daf88957",
+    "sweep": "9627bd04bf436d0a32a5094096c9c425e940c356",
+    "read": "c6729f6da8d9abb6c498d86eb0794be794ab6b16",
+    "fence": "552673690f166fec2fa80bec50aa2b60d2c11b38",
+    "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
+    "load": "d7d1e6b92c949892e5f201a05f48ed56cafec658",
+    "open": "e3c11517297ba97712f7dc104e89d24eb9953743",
+    "trim": "884b7c748949984929d4c59b55d3d6c8ba28faa1",
 }
 """The scripts that this release runs. A change of a script shows here, in review: read its diff
 for what a running server of the release before makes of its holds and its journal, then put in
@@ -70,22 +80,22 @@ def header(name: str) -> str:
     return "\n".join(line.removeprefix("--").removeprefix(" ") for line in lines)
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_sha_of_a_script(name: str) -> None:
     """Goal: a script never changes unseen. Method: its SHA against the table above."""
     assert load_script(name).sha == SHAS[name], f"{name} is {load_script(name).sha} now"
 
 
-def test_every_script_is_a_verb() -> None:
+def test_every_script_is_used() -> None:
     """Goal: no script is left over. Method: the files against what is loaded and included."""
-    assert sorted(VERBS) == sorted(path.stem for path in LUA.glob("*.lua"))
+    assert sorted(SCRIPTS) == sorted(path.stem for path in LUA.glob("*.lua"))
     included = {
         name
-        for verb in VERBS
+        for verb in SCRIPTS
         for name in re.findall(r"^-- @include (\w+)$", source(verb), re.MULTILINE)
     }
     assert sorted(included) == INCLUDES
-    assert "@include" not in "".join(load_script(verb).text for verb in VERBS)
+    assert "@include" not in "".join(load_script(verb).text for verb in SCRIPTS)
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -95,7 +105,7 @@ def test_header(name: str) -> None:
     Method: one sentence, then KEYS, ARGV, Reply and Keeps in this order, each with something said.
     """
     found = re.fullmatch(
-        r"(?P<purpose>[A-Z][^\n]+\.(?: [^\n]+\.)?)\n\n"
+        r"(?P<purpose>[A-Z][^\n]+\.(?:[ \n][^\n]+\.)?)\n\n"
         r"(?P<keys>KEYS 1 shard.+?)\n(?P<argv>ARGV 1 MessagePack \{head, .+?)\n"
         r"(?P<reply>Reply results .+?)\n(?P<keeps>Keeps: .+)",
         header(name),
@@ -104,6 +114,34 @@ def test_header(name: str) -> None:
     assert found is not None, header(name)
     assert found["keeps"].endswith(".")
     assert all(line.startswith("     ") for line in found["keys"].splitlines()[1:])
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_header_of_a_keeping_script(name: str) -> None:
+    """Goal: the same of the scripts that keep a shard. Method: as above, by their own form."""
+    found = re.fullmatch(
+        r"[A-Z][^\n]+\.\n\nKEYS 1 shard.*?\nARGV 1 MessagePack \{(?P<argv>.+?)\}\n(?:.+\n)?"
+        r"Reply .+?(?:\nKeeps: (?P<keeps>.+))?",
+        header(name),
+        re.DOTALL,
+    )
+    assert found is not None, header(name)
+    assert found["keeps"] is None or found["keeps"].endswith(".")
+
+
+@pytest.mark.parametrize("name", KEEPING)
+def test_a_keeping_script_looks_before_it_writes(name: str) -> None:
+    """Goal: nothing is written to a shard that is another's by now.
+
+    Method: the shard's own state is read, and judged, before the first call that writes; nothing
+    but the shard is read.
+    """
+    text = code(source(name))
+    calls = list(CALL.finditer(text))
+    assert calls[0][1] in READS
+    assert text[calls[0].end() :].startswith(", KEYS[1]")
+    assert {call[1] for call in calls[1:]} <= WRITES | {"DEL", "UNLINK", "XTRIM", "HGET"}
+    assert re.search(r"\bif\b|\bstop =", text[: calls[1].start()])
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -188,7 +226,7 @@ def test_includes_write_in_few_places(name: str) -> None:
 
 def test_nothing_that_scripts_must_not_do() -> None:
     """Goal: scripts have no clock, no chance, no other keys. Method: names that none may use."""
-    for verb in VERBS:
+    for verb in SCRIPTS:
         text = code(load_script(verb).text)
         found = re.findall(r"'TIME'|math\.random|'KEYS'|'SCAN'|os\.|'EVAL|'SELECT'|cjson", text)
         assert not found, verb
@@ -205,10 +243,15 @@ def constants(text: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["settle", "extend", "record"])
+@pytest.mark.parametrize("name", ["settle", "extend", "record", "adjust"])
 def test_codes_mean_the_same_in_both_languages(name: str) -> None:
     """Goal: a reply is read as it was meant. Method: the constants of each script and its enum."""
-    enum = {"settle": SettleCode, "extend": ExtendCode, "record": RecordCode}[name]
+    enum = {
+        "settle": SettleCode,
+        "extend": ExtendCode,
+        "record": RecordCode,
+        "adjust": AdjustCode,
+    }[name]
     found = constants(source(name))
     assert {code.name: str(code.value) for code in enum} == {
         code.name: found.pop(code.name) for code in enum
@@ -230,7 +273,7 @@ def test_states_flags_and_kinds_mean_the_same_in_both_languages() -> None:
         assert found[f"FLAG_{flag.name}"] == str(flag.value)
     for kind in ("PLAIN", "ROLLING", "TASK"):
         assert found[f"KIND_{kind}"] == str(getattr(keys, f"KIND_{kind}"))
-    for status in redis_engine._Status:
+    for status in shards._Status:
         assert found[f"STATUS_{status.name}"] == str(status.value)
     assert found["COUNTER_MAX"] == f"2 ^ {COUNTER_MAX.bit_length() - 1}"
     assert COUNTER_MAX == 2**62
@@ -246,6 +289,6 @@ async def test_redis_takes_every_script(redis_url: str) -> None:
     Method: SCRIPT LOAD.
     """
     async with redis.Redis.from_url(redis_url) as store:
-        for verb in VERBS:
+        for verb in SCRIPTS:
             script = load_script(verb)
             assert await store.script_load(script.text) == script.sha

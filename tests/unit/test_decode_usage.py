@@ -15,7 +15,6 @@ from bursar.domain.errors import FieldInvalid, LimitExceeded
 from bursar.domain.subject import OrgId, Subject, Target
 from bursar.domain.usage_report import Dimension, Interval, UsageQuestion
 from bursar.ledger.entry_query import EntryQuestion, Verb
-from bursar.pb import types_pb2
 from bursar.pb import usage_service_pb2 as pb
 from bursar.service.decode_usage import (
     decode_entry_question,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bursar.authority.clock import Clock
 from bursar.authority.identity import hold_name
@@ -140,21 +140,35 @@ class Credits:
             raise _reused(request)
         if outcome.code is AdjustCode.OVERFLOW:
             raise _fault("amount", f"takes the credit of the counter past {meter.COUNTER_MAX}")
-        credit = await self._store.add(
-            Credit(
-                org=request.org,
-                credit_id=request.request_id,
-                budget=budget.name,
-                counter_id=counter.id,
-                amount=request.amount,
-                expire_ms=expire_ms,
-                reason=request.by.reason,
-                granted_by=request.by.actor,
-                granted_ms=now_ms,
-            )
+        credit = Credit(
+            org=request.org,
+            credit_id=request.request_id,
+            budget=budget.name,
+            counter_id=counter.id,
+            amount=request.amount,
+            expire_ms=expire_ms,
+            reason=request.by.reason,
+            granted_by=request.by.actor,
+            granted_ms=now_ms,
         )
-        replayed = outcome.code is AdjustCode.REPEATED
-        return Granted(credit, _status(counter, outcome.values[0]), replayed)
+        if outcome.code is AdjustCode.REPEATED:
+            credit = await self._as_adjusted(credit, operation.hold_id)
+            return await self._again(policy, request, await self._store.add(credit), now_ms)
+        return Granted(
+            await self._store.add(credit), _status(counter, outcome.values[0]), replayed=False
+        )
+
+    async def _as_adjusted(self, credit: Credit, hold_id: str) -> Credit:
+        """Return a credit as it was given when it could not be written down, maybe a window ago."""
+        hold = await self._engine.find_hold(OrgId(credit.org), hold_id)
+        if hold is None:
+            return credit
+        return replace(
+            credit,
+            counter_id=hold.entries[0].counter_id,
+            expire_ms=hold.expire_ms,
+            granted_ms=hold.create_ms,
+        )
 
     async def list(
         self, org: OrgId, budget: str, include_ended: bool, page_size: int, page_token: str

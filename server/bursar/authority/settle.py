@@ -14,7 +14,6 @@ from bursar.authority.identity import (
     parse_reservation_id,
     record_fingerprint,
 )
-from bursar.engine.payload import decode_payload, record_payload, usage_note
 from bursar.authority.policies import Policies
 from bursar.domain import meter
 from bursar.domain.answer import Charge, Directive, HoldState, SettleAnswer
@@ -50,6 +49,7 @@ from bursar.engine.operations import (
     SettleVerb,
 )
 from bursar.engine.operations import HoldState as StoredState
+from bursar.engine.payload import decode_payload, record_payload, usage_note
 
 AS_RESERVED = -1
 """Amount that books what is still held, or was at expiry: no better figure is known."""

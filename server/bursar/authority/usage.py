@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bursar.engine.payload import decode_payload
 from bursar.authority.policies import Policies
 from bursar.domain.answer import HeldAmount, OpenHold
 from bursar.domain.budget import (
@@ -28,6 +27,7 @@ from bursar.domain.price import Rates
 from bursar.domain.subject import LEVELS, Subject, Target, attributes, parse_target_key
 from bursar.domain.window import WindowKind, format_duration
 from bursar.engine.operations import Engine, Hold
+from bursar.engine.payload import decode_payload
 
 BALANCES_PAGE_DEFAULT = 100
 HOLDS_PAGE_DEFAULT = 50

@@ -26,7 +26,11 @@ _OPTIONS = {"policy_files": "--policy", "listen_address": "--listen", "data_dir"
 
 PolicyFiles = Annotated[
     list[Path] | None,
-    typer.Option("--policy", help="Policy document to enforce; may be given for several orgs."),
+    typer.Option(
+        "--policy",
+        help="Policy document to apply at the start; may be given for several orgs. Without any, "
+        "the policies of the database decide.",
+    ),
 ]
 
 
@@ -49,21 +53,16 @@ def serve(
 
     from bursar.domain.errors import BursarError
     from bursar.service.logs import configure_logging
-    from bursar.service.process import STORE_WAIT_S, load_policies
+    from bursar.service.policy_files import read_policy_files
+    from bursar.service.process import STORE_WAIT_S
     from bursar.service.process import serve as run_server
 
     given: dict[str, Any] = {"policy_files": policy, "listen_address": listen, "data_dir": data_dir}
     settings = _settings({name: value for name, value in given.items() if value})
     configure_logging(settings.log_level, settings.log_format)
-    if not settings.policy_files:
-        print_error(
-            "no policy: every request would be refused. Give one with --policy FILE or "
-            "BURSAR_POLICY_FILES."
-        )
-        raise typer.Exit(EXIT_SETTINGS)
     try:
-        policies = load_policies(settings.policy_files)
-        uvloop.run(run_server(settings, policies, _announce))
+        files = read_policy_files(settings.policy_files)
+        uvloop.run(run_server(settings, files, _announce))
     except TimeoutError:
         print_error(
             f"Redis did not answer within {STORE_WAIT_S:g} s: start it, or correct BURSAR_REDIS_URL"

@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 import structlog
 
@@ -21,14 +20,10 @@ from bursar.authority.policies import Policies
 from bursar.authority.records import Records
 from bursar.domain.errors import (
     BursarError,
-    Fault,
     LedgerUnavailable,
-    PolicyInvalid,
     StoreUnavailable,
 )
-from bursar.domain.policy import Policy, compile_policy
-from bursar.domain.policy_lint import lint
-from bursar.domain.policy_text import parse_policy
+from bursar.domain.policy import Policy
 from bursar.domain.subject import OrgId
 from bursar.embedded.postgres_process import EmbeddedPostgres
 from bursar.embedded.redis_process import EmbeddedRedis
@@ -42,6 +37,7 @@ from bursar.ledger.positions import Positions
 from bursar.ledger.schema import check_schema, migrate
 from bursar.ledger.watch import Confirmations
 from bursar.service.metrics import count_expired, watch_ledger
+from bursar.service.policy import PolicyCases
 from bursar.service.server import GrpcServer
 from bursar.service.settings import Settings
 
@@ -75,8 +71,21 @@ def _steady_ms() -> int:
 class ServerProcess:
     """Everything that one process runs. Start it, wait, stop it."""
 
-    def __init__(self, settings: Settings, policies: Sequence[Policy]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policies: Sequence[Policy] = (),
+        policy_files: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            settings: How.
+            policies: What decides besides the policies that PostgreSQL has.
+            policy_files: Name and text of documents to apply at the start.
+        """
         self._settings = settings
+        self._policy_files = policy_files
         self._embedded = None if settings.redis_url else EmbeddedRedis(settings.data_dir / "redis")
         self._embedded_postgres = (
             None if settings.database_url else EmbeddedPostgres(settings.data_dir / "postgres")
@@ -89,6 +98,7 @@ class ServerProcess:
         self._store: Store
         self._engine: RedisEngine
         self._ledger: Ledger | None = None
+        self._policy_cases: PolicyCases | None = None
         self._server: GrpcServer
         self.address = ""
 
@@ -122,7 +132,10 @@ class ServerProcess:
             overseer=ledger.overseer,
             verify=ledger.verifier,
         )
-        self._server = GrpcServer(authority, settings, records)
+        cases = PolicyCases.over(database, self._engine, self._policies, self._clock)
+        self._policy_cases = cases
+        await cases.start(self._policy_files)
+        self._server = GrpcServer(authority, settings, records, cases)
         self.address = await self._server.start()
         ledger.address = self.address
         self._run_always("record", self._record_interval_ms(), self._record)
@@ -135,6 +148,9 @@ class ServerProcess:
         self._run_always(
             "new-counters", _NEW_COUNTERS_INTERVAL_MS, lambda: self._fill(counters, ledger)
         )
+        poll_ms = settings.policy_poll_interval_ms
+        # It waits by itself, until it is told of something new or that time is over.
+        self._run_always("policies", 0, lambda: cases.watch.watch_once(poll_ms))
         self._run_always("sweep", settings.sweep_interval_ms, lambda: self._sweep(authority))
         self._run_always("clock", settings.clock_sync_interval_ms, self._correct_clock)
         self._run_always("readiness", settings.sweep_interval_ms, self._watch_readiness)
@@ -159,6 +175,8 @@ class ServerProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._policy_cases is not None:
+            self._policy_cases.watch.close()
         if self._ledger is not None:
             await self._record_last()
             await self._ledger.close()
@@ -333,38 +351,16 @@ class ServerProcess:
         self._tasks.append(asyncio.create_task(run(), name=name))
 
 
-def load_policies(files: Sequence[Path]) -> list[Policy]:
-    """Read, check and compile policy files; warnings are logged.
-
-    Raises:
-        PolicyInvalid: A file cannot be read or its document has faults, or two are of one org.
-    """
-    policies: dict[str, Policy] = {}
-    for file in files:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PolicyInvalid(str(file), (Fault("(file)", f"cannot be read: {error}"),)) from None
-        document = parse_policy(text, str(file))
-        if document.org in policies:
-            fault = Fault("org", f"{document.org!r} has a policy already; give one file for each")
-            raise PolicyInvalid(str(file), (fault,))
-        for warning in lint(document):
-            _log.warning(
-                "policy_warning", file=str(file), path=warning.path, why=warning.description
-            )
-        policies[document.org] = compile_policy(document)
-    return list(policies.values())
-
-
 async def serve(
-    settings: Settings, policies: Sequence[Policy], started: Callable[[str], None]
+    settings: Settings,
+    policy_files: Sequence[tuple[str, str]],
+    started: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a signal ends a start that waits, too.
 
     Args:
         settings: How.
-        policies: What decides.
+        policy_files: Name and text of documents to apply at the start.
         started: Called once with the address.
     """
     if armed := failpoints.arm(os.environ):
@@ -373,7 +369,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    process = ServerProcess(settings, policies)
+    process = ServerProcess(settings, policy_files=policy_files)
     try:
         if not await _start_unless(stopping, process):
             await process.close()
