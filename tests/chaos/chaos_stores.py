@@ -194,13 +194,14 @@ class PostgresNode(_Program):
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """End all of it with kill -9: the postmaster and every backend."""
-        if self.runs:
-            assert self.process is not None
-            for child in _children(self.process.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+        """End all of it with kill -9: the postmaster first, so that it starts nothing again."""
+        children = _children(self.process.pid) if self.process is not None and self.runs else []
         super().kill()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        # A new one refuses to start for as long as one of them is attached to the old memory.
+        eventually(lambda: not any(map(_is_running, children)), ENDS_WITHIN_S)
 
     def remember(self) -> None:
         """Copy the data as it is now, at a moment at which it is whole."""
@@ -267,3 +268,12 @@ def _children(pid: int) -> list[int]:
     except OSError:
         return []
     return [int(word) for word in text.split()]
+
+
+def _is_running(pid: int) -> bool:
+    """Say whether a process has not ended; one that nobody has waited for has."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -29,6 +29,23 @@ async def test_t53_rolling_restart(seed: int) -> None:
         assert run.count("info") == 0
 
 
+async def test_servers_that_start_together_all_know_the_policies(seed: int) -> None:
+    """Goal: who says that it serves, serves. Method: three first starts at the same moment."""
+    async with chaos_run(seed, servers=3) as run:
+        await run.load.pause()
+        for server in run.cluster.servers:
+            server.wanted = False
+            server.kill()
+        await run.nemesis.query("DELETE FROM policies")
+        for server in run.cluster.servers:
+            run.cluster.start(server)
+        for server in run.cluster.servers:
+            await run.cluster.until_serves(server)
+        run.load.resume()
+        await run.finish()
+        assert run.count("fail ORG_ACCESS_DENIED") == 0
+
+
 async def test_t55_t56_callers_give_up_early(seed: int) -> None:
     """T55, T56: many calls end by their deadline while they wait; none counts twice or is lost.
 

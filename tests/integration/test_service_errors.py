@@ -182,8 +182,15 @@ TRIGGERS: dict[str, tuple[Callable[[Service, FaultProxy], Awaitable[Call]], str,
 }
 """By reason: what raises it, its code, and after how many ms to retry."""
 
-ELSEWHERE = {"UNSPECIFIED", "STORE_FULL", "DEADLINE_EXCEEDED"}
-"""Never sent; in a test of its own below; and only seen by a caller that waits no more."""
+ELSEWHERE = {"UNSPECIFIED", "STORE_FULL", "DEADLINE_EXCEEDED"} | {
+    "JOURNAL_FULL",
+    "LEDGER_UNAVAILABLE",
+    "NOT_DURABLE",
+    "POLICY_CONFLICT",
+    "POLICY_NOT_FOUND",
+}
+"""Never sent; in a test of its own below; only seen by a caller that waits no more; and those that
+the tests of journal, ledger, durability and policies bring about."""
 
 
 def test_every_reason_is_raised() -> None:

@@ -1,4 +1,4 @@
-"""The store: what it says of its Redis, how it is set up, and that lost data is never read as zero.
+"""The store: what it says of its Redis, and that lost data is never read as zero.
 
 Field by field: an epoch that is missing, of another generation, or a sequence number that went
 back makes a shard cold. Nothing is decided from a cold shard, and its neighbours go on.
@@ -11,18 +11,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import redis.asyncio as redis
 from engine_calls import MODELS, ask, commit, extend, granted, record, refused, release, used
 from engine_redis import own_redis
 from engine_state import dumps, everything
 from engine_world import SECOND, World, open_world
 
 from bursar.domain.answer import ReserveAnswer, SettleAnswer
-from bursar.domain.errors import BursarError, InternalError, ShardCold
-from bursar.engine.keys import Keys
-from bursar.engine.redis_engine import RedisEngine
-from bursar.engine.shards import EngineLimits, Shards
+from bursar.domain.errors import ShardCold
+from bursar.engine.operations import Swept
 from bursar.engine.store import ServerFacts, Store
+from bursar.ledger.database import Database
+from bursar.ledger.positions import InstallationDiffers, Positions
 
 POLICY = f"""
 org: acme
@@ -89,90 +88,57 @@ async def test_facts_of_real_servers(redis_url: str, tmp_path: Path) -> None:
             await store.close()
 
 
-async def opened(url: str, keys: Keys, epoch: str) -> tuple[Store, RedisEngine]:
-    store = Store(url)
-    engine = RedisEngine(Shards(store, keys, EngineLimits()))
-    try:
-        await engine.open(epoch)
-    except BursarError:
-        await store.close()
-        raise
-    return store, engine
-
-
-async def test_two_servers_set_a_new_store_up_at_once(redis_url: str, key_namespace: str) -> None:
-    """Goal: servers that open a new store at the same time agree on its epoch.
-
-    Method: eight at once, each with another name for it, 20 times; all shards have the one epoch
-    that is in the install key, and a server that comes later learns it.
-    """
-    for number in range(20):
-        keys = Keys(f"{key_namespace}n{number}", 3)
-        servers = await asyncio.gather(*(opened(redis_url, keys, f"e{n}") for n in range(8)))
-        known = {epoch for _, engine in servers for epoch in engine._epochs.values()}
-        assert len(known) == 1
-        late, engine = await opened(redis_url, keys, "late")
-        assert set(engine._epochs.values()) == known
-        async with redis.Redis.from_url(redis_url) as store:
-            install = await store.hgetall(keys.install)
-            assert {install[b"epoch"]} == known
-            assert (install[b"shards"], install[b"state"]) == (b"3", b"ready")
-            await store.delete(keys.install, *(keys.meta(shard) for shard in range(3)))
-        for each, _ in [*servers, (late, engine)]:
-            await each.close()
-
-
-async def test_a_set_up_that_was_cut_off_is_finished(redis_url: str, key_namespace: str) -> None:
-    """Goal: a server that dies while it sets up leaves nothing that the next one cannot finish.
-
-    Method: the install key and some shards are there, `ready` is not.
-    """
-    keys = Keys(key_namespace, 3)
-    async with redis.Redis.from_url(redis_url) as store:
-        await store.hset(keys.install, mapping={"shards": "3", "epoch": "begun"})
-        await store.hset(keys.meta(1), "epoch", "begun")
-    async with open_world(redis_url, key_namespace, POLICY, shards=3) as world:
-        assert set(world.engine._epochs.values()) == {b"begun"}
-        await granted(world.authority, ask("a", input_tokens=9))
-
-
 @pytest.mark.parametrize("shards", [1, 2, 4, 64])
-async def test_another_shard_count_is_refused(
-    redis_url: str, key_namespace: str, shards: int
-) -> None:
-    """Goal: the shard count is fixed at set-up: another would look for orgs elsewhere.
+async def test_another_shard_count_is_refused(database_url: str, shards: int) -> None:
+    """Goal: the shard count is fixed at the first start: another would look for orgs elsewhere.
 
-    Method: set up with 3 shards, open with others; the message says what to set.
+    Method: a database with 3 shards, opened with others; the message says what to set, and the
+    positions of the shards stay as they are.
     """
-    async with open_world(redis_url, key_namespace, POLICY, shards=3) as world:
-        await granted(world.authority, ask("a", input_tokens=9))
-        before = await everything(world.redis, world.keys)
-        with pytest.raises(InternalError, match="BURSAR_SHARD_COUNT") as caught:
-            await opened(redis_url, Keys(key_namespace, shards), "other")
-        assert "3 shards" in caught.value.message
-        assert await everything(world.redis, world.keys) == before
+    database = Database(database_url)
+    await database.open()
+    positions = Positions(database)
+    await positions.install(3, "bursar")
+    before = await positions.load()
+    with pytest.raises(InstallationDiffers, match="BURSAR_SHARD_COUNT") as caught:
+        await positions.install(shards, "bursar")
+    assert "3 shards" in caught.value.message
+    with pytest.raises(InstallationDiffers, match="BURSAR_KEY_NAMESPACE"):
+        await positions.install(3, "other")
+    await positions.install(3, "bursar")
+    assert await positions.load() == before
+    assert sorted(before) == [0, 1, 2]
+    await database.close()
 
 
-async def test_a_server_does_not_start_on_a_store_that_lost_a_shard(
-    redis_url: str, key_namespace: str
-) -> None:
-    """Goal: a store that was set up and lacks a shard is never taken for a new one.
+async def test_servers_begin_with_a_new_database_at_once(database_url: str) -> None:
+    """Goal: servers that open a new database at the same time agree on what it is.
 
-    Method: one shard's key is deleted; a starting server refuses, and does not set it up.
+    Method: eight at once, half of them with another shard count; one count wins, for all of those
+    that have it.
     """
-    async with open_world(redis_url, key_namespace, POLICY, shards=3) as world:
-        world.lossy = True
-        await world.redis.delete(world.keys.meta(2))
-        with pytest.raises(ShardCold) as caught:
-            await opened(redis_url, world.keys, "new")
-        assert world.keys.meta(2) in caught.value.message
-        assert not await world.redis.exists(world.keys.meta(2))
+    databases = [Database(database_url, connections_max=2) for _ in range(8)]
+    for database in databases:
+        await database.open()
+    counts = [3 + number % 2 for number in range(8)]
+    answers = await asyncio.gather(
+        *(
+            Positions(database).install(count, "bursar")
+            for database, count in zip(databases, counts, strict=True)
+        ),
+        return_exceptions=True,
+    )
+    known = len(await Positions(databases[0]).load())
+    for count, answer in zip(counts, answers, strict=True):
+        assert answer is None if count == known else isinstance(answer, InstallationDiffers)
+    for database in databases:
+        await database.close()
 
 
 LOSSES = {
     "epoch missing": "is gone",
     "shard emptied": "is gone",
-    "other epoch": "set up anew",
+    "other epoch": "of another generation",
     "older": "lost calls",
 }
 
@@ -213,38 +179,62 @@ async def test_a_cold_shard_decides_nothing(world: World, loss: str) -> None:
         extend(hold, ttl_ms=SECOND),
         record("s", input_tokens=1),
     )
+    told: list[str] = []
     for operation in calls:
         error = await refused(world.authority, operation)
         assert isinstance(error, ShardCold), operation
-        assert LOSSES[loss] in error.message
+        told.append(error.message)
         assert error.retry_after_ms is not None
+    # One that lost calls is stopped at once, so that it decides for no other server either.
+    assert LOSSES[loss] in told[0]
+    later = "is gone" if loss == "older" else LOSSES[loss]
+    assert all(later in each for each in told[1:])
     with pytest.raises(ShardCold):
         await used(world.authority, "day")
-    if loss != "shard emptied":
-        world.clock.at_ms += SECOND
-        with pytest.raises(ShardCold):
-            await world.authority.sweep(10)
+    world.clock.at_ms += SECOND
+    assert await world.authority.sweep(10) == Swept(0, 0, more=False)
     assert world.engine.shards.all_cold
     assert await everything(world.redis, world.keys) == before
 
 
-async def test_a_restored_shard_is_warm_again(world: World) -> None:
-    """Goal: cold is a state of the data, not of the server.
+async def test_an_older_shard_is_stopped_for_every_server(world: World) -> None:
+    """Goal: a shard that lost calls decides for nobody, also not for those that saw fewer.
 
-    Method: take the sequence number back and forth: another server, which saw less, never noticed,
-    and the first goes on at once.
+    Method: take the sequence number back: the first server, which saw more, notices and stops the
+    shard; the other one, which never could, decides no more either, even when the number is back.
     """
+    world.lossy = True
     await granted(world.servers[1].authority, ask("early", input_tokens=9))
     for number in range(3):
         await granted(world.authority, ask(f"a{number}", input_tokens=9))
     meta = world.keys.meta(0)
     await world.redis.hincrby(meta, "seq", -2)
-    assert isinstance(await refused(world.authority, ask("b")), ShardCold)
-    assert world.engine.shards.all_cold
     assert await used(world.servers[1].authority, "day") == (0, 40)
+    assert isinstance(await refused(world.authority, ask("b")), ShardCold)
+    assert not await world.redis.hexists(meta, "epoch")
     await world.redis.hincrby(meta, "seq", 2)
-    await granted(world.authority, ask("c", input_tokens=9))
-    assert not world.engine.shards.all_cold
+    for server in world.servers:
+        assert isinstance(await refused(server.authority, ask("b")), ShardCold)
+        assert server.engine.shards.all_cold
+
+
+async def test_a_restored_shard_is_warm_again(world: World) -> None:
+    """Goal: cold is a state of the data, not of the server.
+
+    Method: take the epoch away and bring it back; the server goes on at once, by a call or a look.
+    """
+    await granted(world.authority, ask("a", input_tokens=9))
+    meta = world.keys.meta(0)
+    for again in ("call", "look"):
+        await world.redis.hdel(meta, "epoch")
+        assert isinstance(await refused(world.authority, ask(f"{again} b")), ShardCold)
+        assert world.engine.shards.all_cold
+        await world.redis.hset(meta, "epoch", "first")
+        if again == "call":
+            await granted(world.authority, ask("c", input_tokens=9))
+        else:
+            await world.engine.shards.look()
+        assert not world.engine.shards.all_cold
 
 
 async def test_a_cold_shard_keeps_nothing_from_the_others(

@@ -52,6 +52,16 @@ class Journal:
         """Return how many entries wait in each shard's journal."""
         return await self._store.stream_lengths([self._keys.journal(shard) for shard in shards])
 
+    async def lacks(self, shard: int, epoch: str, stream_id: str) -> bool:
+        """Tell whether an entry of this generation is neither in the journal nor was trimmed."""
+        (found, trimmed), entries = await self._store.together(
+            ("HMGET", self._keys.meta(shard), "epoch", "trimmed"),
+            ("XRANGE", self._keys.journal(shard), stream_id, stream_id),
+        )
+        if found is None or found.decode() != epoch or entries:
+            return False
+        return is_after(stream_id, trimmed.decode() if trimmed else "")
+
     async def trim(self, shard: int, epoch: str, recorded: str) -> bool:
         """Drop entries up to one that is recorded, and say whether this generation had them."""
         keys = [self._keys.meta(shard), self._keys.journal(shard)]

@@ -7,7 +7,8 @@ All keys of an org are in one slot, so every script is safe on a Redis Cluster:
     {bNN}:h:<org>:<hold id>         a hold, later its tombstone
     {bNN}:x                         holds by expiry
     {bNN}:j                         journal
-    {bNN}:r                         servers that have sent calls again, while it is rebuilt
+    {bNN}:r                         servers that have said what to make again, while it is rebuilt
+    {bNN}:a                         calls to make again, by sequence number, while it is rebuilt
 
 `b` is the key namespace, `NN` the shard: crc32(org) modulo the shard count, which is fixed when
 the ledger is set up.
@@ -67,6 +68,10 @@ class Keys:
     def replayed(self, shard: int) -> str:
         """Return the key of the servers that have sent calls again during a rebuild."""
         return f"{self.tag(shard)}:r"
+
+    def again(self, shard: int) -> str:
+        """Return the key of the calls that are made again during a rebuild."""
+        return f"{self.tag(shard)}:a"
 
     def counter_prefix(self, shard: int) -> str:
         """Return what all counter keys of a shard begin with."""

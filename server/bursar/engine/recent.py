@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from bursar.domain.offer import Offer
 from bursar.engine.operations import (
@@ -13,6 +15,7 @@ from bursar.engine.operations import (
     RecordOperation,
     ReserveOperation,
     SettleOperation,
+    SettleVerb,
 )
 
 Acknowledged = (
@@ -21,12 +24,44 @@ Acknowledged = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """One acknowledged operation: the sequence number and the time of its call."""
+class RecentCall:
+    """One acknowledged operation, and where its event is in the journal.
 
+    Attributes:
+        epoch: Generation of the shard that it was made in.
+        sequence: Number of its call, which grows over all generations.
+        stream_id: Of its entry in the journal.
+        now_ms: Time of its call.
+        operation: What was carried out.
+    """
+
+    epoch: str
     sequence: int
+    stream_id: str
     now_ms: int
     operation: Acknowledged
+
+    @property
+    def reservation_id(self) -> str:
+        """Which reservation, record or adjustment it is about, as the record names it."""
+        return f"{self.operation.org}.{self.operation.hold_id}"
+
+    @property
+    def verb(self) -> str:
+        """What the journal calls its event."""
+        match self.operation:
+            case ReserveOperation():
+                return "reserve"
+            case ExtendOperation():
+                return "extend"
+            case RecordOperation():
+                return "record"
+            case AdjustOperation():
+                return "adjust"
+            case SettleOperation(verb=SettleVerb.RELEASE):
+                return "release"
+            case _:
+                return "commit_partial" if self.operation.partial else "commit"
 
 
 class RecentCalls:
@@ -39,39 +74,47 @@ class RecentCalls:
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._calls: dict[int, deque[_Call]] = {}
+        self._calls: dict[int, deque[RecentCall]] = {}
 
-    def add(self, shard: int, sequence: int, now_ms: int, operation: Acknowledged) -> None:
+    def add(self, shard: int, call: RecentCall) -> None:
         """Keep an operation."""
-        self._calls.setdefault(shard, deque()).append(_Call(sequence, now_ms, operation))
+        self._calls.setdefault(shard, deque()).append(call)
         self._count += 1
         if self._count > self._most:
             fullest = max(self._calls, key=lambda each: len(self._calls[each]))
-            self._pop(fullest)
+            self._calls[fullest].popleft()
+            self._count -= 1
 
-    def forget(self, shard: int, sequence: int) -> None:
-        """Let go of what is recorded: every call up to a sequence number.
-
-        Answers arrive in another order than calls are made, so a later call may stand before an
-        earlier one; it then goes with that one.
-        """
+    def newest(self, shard: int) -> RecentCall | None:
+        """Return the call of a shard with the highest number."""
+        # Answers arrive in another order than calls are made, but not in quite another one.
         calls = self._calls.get(shard)
-        while calls and calls[0].sequence <= sequence:
-            self._pop(shard)
+        if not calls:
+            return None
+        return max(islice(reversed(calls), _LATE_ANSWERS), key=_sequence)
 
-    def take(self, shard: int) -> list[tuple[int, Acknowledged]]:
-        """Return what is kept of a shard with the time of each, in the order of the calls."""
-        calls = sorted(self._calls.get(shard, ()), key=lambda call: call.sequence)
-        return [(call.now_ms, call.operation) for call in calls]
+    def of(self, shard: int) -> list[RecentCall]:
+        """Return what is kept of a shard, in the order of the calls."""
+        return sorted(self._calls.get(shard, ()), key=_sequence)
 
-    def drop(self, shard: int, count: int) -> None:
-        """Let go of the oldest so many of a shard."""
-        for _ in range(min(count, len(self._calls.get(shard, ())))):
-            self._pop(shard)
+    def keep_only(self, shard: int, wanted: Collection[RecentCall]) -> None:
+        """Let go of all of a shard but these."""
+        ids = set(map(id, wanted))
+        calls = self._calls.get(shard, deque())
+        left = deque(call for call in calls if id(call) in ids)
+        self._count += len(left) - len(calls)
+        self._calls[shard] = left
 
-    def _pop(self, shard: int) -> None:
-        self._calls[shard].popleft()
-        self._count -= 1
+    def shards(self) -> list[int]:
+        """Return the shards of which something is kept."""
+        return [shard for shard, calls in self._calls.items() if calls]
+
+
+_LATE_ANSWERS = 64
+
+
+def _sequence(call: RecentCall) -> int:
+    return call.sequence
 
 
 def as_granted(operation: ReserveOperation, granted: Granted) -> ReserveOperation:

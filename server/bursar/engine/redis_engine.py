@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bursar.domain.budget import Counter, CounterValues
 from bursar.domain.errors import BursarError
-from bursar.domain.meter import COUNTER_MAX
 from bursar.domain.subject import OrgId
+from bursar.engine.calls import Tombstones, pack_call, prepare, unpack_call
 from bursar.engine.keys import hold_name
 from bursar.engine.operations import (
     AdjustCode,
     AdjustOperation,
     AdjustOutcome,
-    Denied,
     ExtendCode,
     ExtendOperation,
     ExtendOutcome,
@@ -28,23 +27,18 @@ from bursar.engine.operations import (
     RecordOutcome,
     ReserveOperation,
     ReserveOutcome,
-    Reused,
     SettleCode,
     SettleOperation,
     SettleOutcome,
     Swept,
-    entry_flags,
 )
-from bursar.engine.recent import as_extended, as_granted
+from bursar.engine.recent import Acknowledged, RecentCall, as_extended, as_granted
 from bursar.engine.rows import (
     Call,
     adjust_outcome,
-    adjustment_row,
     extend_outcome,
     hold_of,
-    offer_row,
     reserve_outcome,
-    retarget_row,
 )
 from bursar.engine.shards import Shards, sending_again
 from bursar.engine.wire import decode_hold, decode_values, unpack
@@ -52,8 +46,8 @@ from bursar.failpoints import failpoint
 
 _HOLDS_SCANNED_MAX = 1_000
 
-Anything = TypeVar(
-    "Anything",
+Operated = TypeVar(
+    "Operated",
     ReserveOperation,
     SettleOperation,
     ExtendOperation,
@@ -78,32 +72,52 @@ class RedisEngine:
         self.shards = shards
         self._store = shards.store
         self._keys = shards.keys
-        self._limits = shards.limits
+        limits = shards.limits
+        self._kept = Tombstones(limits.tombstone_ms, limits.expired_tombstone_ms)
 
-    async def send_again(self, shard: int) -> tuple[int, int]:
-        """Carry out what this server acknowledged and the record may not have, after a rebuild.
+    async def say_again(self, shard: int, calls: Sequence[RecentCall], server_id: str) -> None:
+        """Say which calls that this server answered a rebuilt shard may lack.
 
-        Whatever the shard has already is answered as a repetition. The operations go one by one,
-        in the order in which they were made, each at its own time.
+        Args:
+            shard: Which; it is open only for such calls.
+            calls: In order.
+            server_id: Of this server.
+        """
+        packed = [
+            (call.sequence, self._pack(shard, call, order)) for order, call in enumerate(calls)
+        ]
+        await self.shards.data.ask_again(shard, server_id, packed)
+
+    async def make_again(self, shard: int) -> tuple[int, int]:
+        """Make the calls again that servers had answered and a rebuilt shard may lack.
+
+        They go one by one, in the order in which they were made on whichever server, each at its
+        own time. Whatever the shard has already is answered as a repetition.
 
         Returns:
-            How many were sent, and how many could not be carried out.
+            How many were made, and how many could not be carried out.
         """
-        failed = 0
-        calls = self.shards.unsent(shard)
-        for now_ms, operation in calls:
-            run: Any = {
-                ReserveOperation: self.reserve,
-                SettleOperation: self.settle,
-                ExtendOperation: self.extend,
-                RecordOperation: self.record,
-                AdjustOperation: self.adjust,
-            }[type(operation)]
-            with sending_again():
-                [outcome] = await run([operation], now_ms)
-            failed += _is_lost(outcome)
-        self.shards.note_sent(shard, len(calls))
-        return len(calls), failed
+        packed = await self.shards.data.asked_again(shard)
+        failed = [await self._make_again(shard, each) for each in packed].count(False)
+        return len(packed), failed
+
+    async def make_own_again(self, shard: int, calls: Sequence[RecentCall]) -> tuple[int, int]:
+        """Make own calls again, where the shard was opened without waiting for this server.
+
+        Returns:
+            As `make_again`.
+        """
+        made = [await self._make_again(shard, self._pack(shard, call, 0)) for call in calls]
+        return len(made), made.count(False)
+
+    def _pack(self, shard: int, call: RecentCall, order: int) -> bytes:
+        return pack_call(call.operation, self._keys, shard, call.now_ms, order, self._kept)
+
+    async def _make_again(self, shard: int, packed: bytes) -> bool:
+        ready, now_ms = unpack_call(packed)
+        with sending_again():
+            [result] = await self.shards.run(ready.verb, shard, ready.call, now_ms, *ready.rest)
+        return result[0] in _THERE[ready.verb]
 
     async def reserve(
         self, operations: Sequence[ReserveOperation], now_ms: int
@@ -113,36 +127,17 @@ class RedisEngine:
         async def run(
             shard: int, group: list[ReserveOperation]
         ) -> list[ReserveOutcome | BursarError]:
-            prefix = self._keys.counter_prefix(shard)
-            call = Call(self._keys.shard_keys(shard))
-            packed = [
-                [offer_row(call, offer, prefix, now_ms) for offer in operation.offers]
-                for operation in group
-            ]
-            rows = [
-                [
-                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
-                    operation.fingerprint,
-                    int(operation.book),
-                    operation.expire_ms,
-                    operation.ttl_ms,
-                    now_ms,
-                    operation.payload,
-                    offers,
-                ]
-                for operation, offers in zip(group, packed, strict=True)
-            ]
-            results = await self.shards.run(
-                "reserve", shard, call, now_ms, prefix, call.specs, rows
-            )
+            call, results = await self._run(shard, group, now_ms)
             outcomes = [
                 reserve_outcome(operation, result)
                 for operation, result in zip(group, results, strict=True)
             ]
-            for operation, outcome in zip(group, outcomes, strict=True):
-                if isinstance(outcome, Granted) and operation.book:
-                    self.shards.keep(shard, now_ms, as_granted(operation, outcome))
-            await self.shards.make_durable(shard, call)
+            granted = [
+                as_granted(operation, outcome)
+                for operation, outcome in zip(group, outcomes, strict=True)
+                if isinstance(outcome, Granted) and operation.book
+            ]
+            await self.shards.acknowledge(shard, call, now_ms, granted)
             return outcomes
 
         return await self._by_shard(operations, run)
@@ -153,28 +148,9 @@ class RedisEngine:
         """Commit and release holds."""
 
         async def run(shard: int, group: list[SettleOperation]) -> list[SettleOutcome]:
-            call = Call(self._keys.shard_keys(shard))
-            rows = [
-                [
-                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
-                    int(operation.verb),
-                    operation.fingerprint,
-                    int(operation.partial),
-                    operation.sequence,
-                    dict(operation.amounts),
-                    self._limits.tombstone_ms,
-                    operation.target,
-                    retarget_row(operation, now_ms),
-                    operation.note,
-                ]
-                for operation in group
-            ]
-            prefix = self._keys.counter_prefix(shard)
-            results = await self.shards.run("settle", shard, call, now_ms, prefix, rows)
-            for operation, result in zip(group, results, strict=True):
-                if result[0] == SettleCode.DONE:
-                    self.shards.keep(shard, now_ms, operation)
-            await self.shards.make_durable(shard, call)
+            call, results = await self._run(shard, group, now_ms)
+            done = _done(group, results, SettleCode.DONE)
+            await self.shards.acknowledge(shard, call, now_ms, done)
             return [SettleOutcome(SettleCode(result[0]), hold_of(result)) for result in results]
 
         return await self._by_shard(operations, run)
@@ -185,28 +161,9 @@ class RedisEngine:
         """Change open holds."""
 
         async def run(shard: int, group: list[ExtendOperation]) -> list[ExtendOutcome]:
-            call = Call(self._keys.shard_keys(shard))
-            rows = [
-                [
-                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
-                    operation.revision,
-                    operation.expire_ms,
-                    operation.ttl_ms,
-                    operation.output_tokens,
-                    [
-                        number
-                        for total, ceiling in operation.totals
-                        for number in (total, COUNTER_MAX if ceiling is None else ceiling)
-                    ],
-                ]
-                for operation in group
-            ]
-            prefix = self._keys.counter_prefix(shard)
-            results = await self.shards.run("extend", shard, call, now_ms, prefix, rows)
-            for operation, result in zip(group, results, strict=True):
-                if result[0] == ExtendCode.DONE:
-                    self.shards.keep(shard, now_ms, as_extended(operation))
-            await self.shards.make_durable(shard, call)
+            call, results = await self._run(shard, group, now_ms)
+            done = [as_extended(each) for each in _done(group, results, ExtendCode.DONE)]
+            await self.shards.acknowledge(shard, call, now_ms, done)
             return [extend_outcome(result) for result in results]
 
         return await self._by_shard(operations, run)
@@ -217,38 +174,9 @@ class RedisEngine:
         """Book usage without reservations."""
 
         async def run(shard: int, group: list[RecordOperation]) -> list[RecordOutcome]:
-            prefix = self._keys.counter_prefix(shard)
-            call = Call(self._keys.shard_keys(shard))
-            packed = [
-                [
-                    part
-                    for counter in operation.counters
-                    for part in (
-                        call.counter(counter, prefix, now_ms),
-                        counter.budget.meter,
-                        int(entry_flags(counter)),
-                    )
-                ]
-                for operation in group
-            ]
-            rows = [
-                [
-                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
-                    operation.fingerprint,
-                    operation.payload,
-                    operation.target,
-                    dict(operation.amounts),
-                    uses,
-                    self._limits.tombstone_ms,
-                    operation.note,
-                ]
-                for operation, uses in zip(group, packed, strict=True)
-            ]
-            results = await self.shards.run("record", shard, call, now_ms, prefix, call.specs, rows)
-            for operation, result in zip(group, results, strict=True):
-                if result[0] == RecordCode.DONE:
-                    self.shards.keep(shard, now_ms, operation)
-            await self.shards.make_durable(shard, call)
+            call, results = await self._run(shard, group, now_ms)
+            done = _done(group, results, RecordCode.DONE)
+            await self.shards.acknowledge(shard, call, now_ms, done)
             return [RecordOutcome(RecordCode(row[0]), hold_of(row)) for row in results]
 
         return await self._by_shard(operations, run)
@@ -259,29 +187,19 @@ class RedisEngine:
         """Book what no call used."""
 
         async def run(shard: int, group: list[AdjustOperation]) -> list[AdjustOutcome]:
-            prefix = self._keys.counter_prefix(shard)
-            call = Call(self._keys.shard_keys(shard))
-            packed = [adjustment_row(call, operation, prefix, now_ms) for operation in group]
-            rows = [
-                [
-                    call.hold(self._keys.hold(shard, operation.org, operation.hold_id)),
-                    operation.fingerprint,
-                    operation.expire_ms,
-                    operation.payload,
-                    uses,
-                    self._limits.expired_tombstone_ms,
-                    operation.note,
-                ]
-                for operation, uses in zip(group, packed, strict=True)
-            ]
-            results = await self.shards.run("adjust", shard, call, now_ms, prefix, call.specs, rows)
-            for operation, result in zip(group, results, strict=True):
-                if result[0] == AdjustCode.DONE:
-                    self.shards.keep(shard, now_ms, operation)
-            await self.shards.make_durable(shard, call)
+            call, results = await self._run(shard, group, now_ms)
+            done = _done(group, results, AdjustCode.DONE)
+            await self.shards.acknowledge(shard, call, now_ms, done)
             return [adjust_outcome(result) for result in results]
 
         return await self._by_shard(operations, run)
+
+    async def _run(
+        self, shard: int, group: Sequence[Acknowledged], now_ms: int
+    ) -> tuple[Call, list[Any]]:
+        ready = prepare(group, self._keys, shard, now_ms, self._kept)
+        results = await self.shards.run(ready.verb, shard, ready.call, now_ms, *ready.rest)
+        return ready.call, results
 
     async def sweep(self, now_ms: int, most: int) -> Swept:
         """End holds whose time is over, at most so many in each shard.
@@ -292,7 +210,7 @@ class RedisEngine:
         async def run(shard: int) -> tuple[int, int, bool]:
             call = Call(self._keys.shard_keys(shard))
             prefix = self._keys.counter_prefix(shard)
-            keep_ms = self._limits.expired_tombstone_ms
+            keep_ms = self._kept.expired_ms
             failpoint("in_sweep")
             expired, charged, more = await self.shards.run(
                 "sweep", shard, call, now_ms, prefix, most, keep_ms
@@ -330,7 +248,7 @@ class RedisEngine:
     async def find_hold(self, org: OrgId, hold_id: str) -> Hold | None:
         """Return a hold or its tombstone."""
         shard = self._keys.shard_of(org)
-        data = await self._store.get(self._keys.hold(shard, org, hold_id))
+        [data] = await self.shards.read(shard, ("GET", self._keys.hold(shard, org, hold_id)))
         return decode_hold(unpack(data)) if data is not None else None
 
     async def list_holds(self, org: OrgId, cursor: str, limit: int) -> HoldPage:
@@ -358,6 +276,8 @@ class RedisEngine:
             last_ms = last_ms if len(names) == _HOLDS_SCANNED_MAX else -1
         end = f"{last_ms} {skip}" if last_ms >= 0 else ""
         values = await self._store.get_all(found)
+        # Of a shard that lost its data meanwhile, what is not there says nothing.
+        await self.shards.read(shard)
         holds = tuple(
             (hold_name(name)[1], hold)
             for name, data in zip(found, values, strict=True)
@@ -369,8 +289,8 @@ class RedisEngine:
 
     async def _by_shard(
         self,
-        operations: Sequence[Anything],
-        run: Callable[[int, list[Anything]], Awaitable[list[Any]]],
+        operations: Sequence[Operated],
+        run: Callable[[int, list[Operated]], Awaitable[list[Any]]],
     ) -> list[Any]:
         """Run the operations of each shard as one script call, and answer in their order.
 
@@ -397,18 +317,15 @@ class RedisEngine:
         return results
 
 
-def _is_lost(outcome: object) -> bool:
-    """Tell whether what was acknowledged could not be carried out again."""
-    match outcome:
-        case BursarError() | Denied() | Reused():
-            return True
-        case SettleOutcome():
-            return outcome.code not in (SettleCode.DONE, SettleCode.REPEATED)
-        case ExtendOutcome():
-            return outcome.code not in (ExtendCode.DONE, ExtendCode.CHANGED)
-        case RecordOutcome():
-            return outcome.code not in (RecordCode.DONE, RecordCode.REPEATED)
-        case AdjustOutcome():
-            return outcome.code not in (AdjustCode.DONE, AdjustCode.REPEATED)
-        case _:
-            return False
+_THERE: Mapping[str, tuple[int, ...]] = {
+    "reserve": (1, 2),
+    "settle": (SettleCode.DONE, SettleCode.REPEATED),
+    "extend": (ExtendCode.DONE, ExtendCode.CHANGED),
+    "record": (RecordCode.DONE, RecordCode.REPEATED),
+    "adjust": (AdjustCode.DONE, AdjustCode.REPEATED),
+}
+"""Replies of each script that say that the operation is carried out, now or before."""
+
+
+def _done(group: Sequence[Operated], results: Sequence[Any], code: int) -> list[Operated]:
+    return [each for each, result in zip(group, results, strict=True) if result[0] == code]

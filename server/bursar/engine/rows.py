@@ -38,6 +38,9 @@ class Call:
         specs: How each counter lives, in order.
         replicas: How many replicas had it, where that was asked.
         journaled: Sequence number of the newest journal entry as of this call.
+        epoch: Generation of the shard that it was made in.
+        sequence: Of this call.
+        entry_id: Of its entry in the journal, or empty.
     """
 
     def __init__(self, keys: list[str]) -> None:
@@ -47,6 +50,9 @@ class Call:
         self.specs: list[tuple[int, int, int, int]] = []
         self.replicas = 0
         self.journaled = 0
+        self.epoch = ""
+        self.sequence = 0
+        self.entry_id = ""
 
     def counter(self, counter: Counter, prefix: str, now_ms: int) -> int:
         """Return the number of a counter in this call, from 1."""

@@ -15,6 +15,7 @@ from bursar.engine.store import ShardState, Store
 from bursar.engine.wire import pack, unpack
 
 _PURGE_PAGE = 2_000
+_ASK_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +178,29 @@ class ShardData:
         Returns:
             False where another one rebuilds it by now.
         """
-        keys = [self.keys.meta(shard), self.keys.replayed(shard)]
+        keys = [self.keys.meta(shard), self.keys.replayed(shard), self.keys.again(shard)]
         argument = pack([token, epoch, sequence, now_ms, int(replaying)])
         return bool(await self._store.run(load_script("open"), keys, argument))
 
-    async def replayed(self, shard: int) -> set[str]:
-        """Return the servers that have sent their calls again."""
-        return {each.decode() for each in await self._store.members(self.keys.replayed(shard))}
+    async def ask_again(
+        self, shard: int, server_id: str, calls: Sequence[tuple[int, bytes]]
+    ) -> None:
+        """Say which calls to make again in a shard that is being rebuilt.
 
-    async def note_replayed(self, shard: int, server_id: str) -> None:
-        """Say that a server has sent its calls again."""
+        Args:
+            shard: Which.
+            server_id: Who had answered them.
+            calls: Packed, each with its sequence number.
+        """
+        for at in range(0, len(calls), _ASK_PAGE):
+            page = {packed: sequence for sequence, packed in calls[at : at + _ASK_PAGE]}
+            await self._store.add_scored(self.keys.again(shard), page)
         await self._store.add_member(self.keys.replayed(shard), server_id)
+
+    async def asked_again(self, shard: int) -> list[bytes]:
+        """Return the calls to make again, of all servers, in their order."""
+        return await self._store.by_score(self.keys.again(shard))
+
+    async def replayed(self, shard: int) -> set[str]:
+        """Return the servers that have said what to make again."""
+        return {each.decode() for each in await self._store.members(self.keys.replayed(shard))}

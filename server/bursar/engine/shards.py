@@ -6,7 +6,7 @@ cold: nothing is decided from it until the record has it rebuilt.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Any
 
 from bursar.domain.errors import BursarError, ClockBehind, NotDurable, ShardCold
 from bursar.engine.keys import Keys
-from bursar.engine.recent import Acknowledged, RecentCalls
+from bursar.engine.recent import Acknowledged, RecentCall, RecentCalls
 from bursar.engine.rows import Call
 from bursar.engine.scripts import load_script
 from bursar.engine.shard_data import ShardData
@@ -82,6 +82,7 @@ class Shards:
         keys: Names of everything.
         limits: Bounds.
         data: Of the shards as a whole.
+        recent: What this server has acknowledged and does not know to be recorded.
     """
 
     def __init__(
@@ -105,8 +106,7 @@ class Shards:
         self.limits = limits
         self.data = ShardData(store, keys)
         self._confirm = confirm
-        self._recent = RecentCalls(limits.recent_calls_max)
-        self._unsent: set[int] = set()
+        self.recent = RecentCalls(limits.recent_calls_max)
         self._epochs: dict[int, str] = {}
         self._sequences: dict[int, int] = {}
         self._cold: set[int] = set(range(keys.shard_count))
@@ -137,42 +137,30 @@ class Shards:
     def adopt(self, shard: int, epoch: str, sequence: int) -> None:
         """Decide from another generation of a shard's data from here on.
 
-        What was acknowledged of the one before and is not known to be recorded is kept until it
-        is sent again.
-
         Args:
             shard: Which.
             epoch: Its generation, as the record has it.
             sequence: What its data must have reached at the least.
         """
-        self._unsent.add(shard)
         self._epochs[shard], self._sequences[shard] = epoch, sequence
 
     def recorded(self, shard: int, epoch: str, sequence: int) -> None:
         """Learn up to where a shard is recorded; that much it must never lack again."""
-        if epoch != self._epochs.get(shard):
-            return
-        if shard not in self._unsent:
-            self._recent.forget(shard, sequence)
-        self._sequences[shard] = max(sequence, self._sequences.get(shard, 0))
+        if epoch == self._epochs.get(shard):
+            self._sequences[shard] = max(sequence, self._sequences.get(shard, 0))
 
-    @property
-    def to_send_again(self) -> frozenset[int]:
-        """Shards that were adopted anew and have not been sent what they may lack."""
-        return frozenset(self._unsent)
+    async def acknowledge(
+        self, shard: int, call: Call, now_ms: int, operations: Sequence[Acknowledged]
+    ) -> None:
+        """Keep what a call did until it is recorded, and wait until it is as safe as it has to be.
 
-    def unsent(self, shard: int) -> list[tuple[int, Acknowledged]]:
-        """Return what a shard may lack, with the time of each call, in their order."""
-        return self._recent.take(shard)
-
-    def note_sent(self, shard: int, count: int) -> None:
-        """Learn that the oldest so many acknowledged calls of a shard were sent again."""
-        self._recent.drop(shard, count)
-        self._unsent.discard(shard)
-
-    def keep(self, shard: int, now_ms: int, operation: Acknowledged) -> None:
-        """Keep what is about to be acknowledged until it is recorded."""
-        self._recent.add(shard, self._sequences[shard], now_ms, operation)
+        Raises:
+            NotDurable: It was carried out, but is not that safe yet.
+        """
+        for operation in operations:
+            kept = RecentCall(call.epoch, call.sequence, call.entry_id, now_ms, operation)
+            self.recent.add(shard, kept)
+        await self._make_durable(shard, call)
 
     async def look(self) -> list[ShardState]:
         """Learn which shards have lost their data, or have it back, also those nobody asks.
@@ -211,23 +199,46 @@ class Shards:
             _FOR_EVER_MS if again else self.limits.clock_lag_ms_max,
             self.limits.journal_entries_max,
             int(again),
+            "" if again else self._newest_id(shard, epoch),
         ]
         failpoint("before_script")
         reply = await self._ask(verb, call, pack([head, *rest]))
         failpoint("after_script")
-        status, sequence, results, call.journaled = unpack(reply)
+        status, sequence, results, call.journaled, entry_id = unpack(reply)
+        call.epoch, call.sequence, call.entry_id = epoch, sequence, entry_id.decode()
         if status in _COLD:
             self._cold.add(shard)
         elif not again:
             self._cold.discard(shard)
         if status == _Status.OLDER:
             # It must not decide for servers that saw less.
-            await self.data.fence(shard, epoch=epoch, sequence=seen)
+            await self.data.fence(shard, epoch=epoch)
         if status != _Status.OK:
             raise _shard_error(_Status(status), self.keys.tag(shard))
         if epoch == self._epochs.get(shard):
             self._sequences[shard] = max(sequence, self._sequences.get(shard, 0))
         return results
+
+    def _newest_id(self, shard: int, epoch: str) -> str:
+        newest = self.recent.newest(shard)
+        return newest.stream_id if newest is not None and newest.epoch == epoch else ""
+
+    async def read(self, shard: int, *commands: Sequence[Any]) -> list[Any]:
+        """Return the replies of reading commands on a shard, as of one moment.
+
+        Raises:
+            ShardCold: Its data is missing or of another epoch: nothing that is not there says
+                anything.
+        """
+        meta = ("HMGET", self.keys.meta(shard), "epoch", "replaying")
+        (epoch, replaying), *replies = await self.store.together(meta, *commands)
+        if epoch is None:
+            raise _shard_error(_Status.MISSING, self.keys.tag(shard))
+        if epoch.decode() != self._epochs.get(shard):
+            raise _shard_error(_Status.OTHER_EPOCH, self.keys.tag(shard))
+        if replaying is not None:
+            raise _shard_error(_Status.REPLAYING, self.keys.tag(shard))
+        return replies
 
     async def _ask(self, verb: str, call: Call, argument: bytes) -> bytes:
         script = load_script(verb)
@@ -238,12 +249,7 @@ class Shards:
         )
         return reply
 
-    async def make_durable(self, shard: int, call: Call) -> None:
-        """Wait until a call is as safe as acknowledgements have to be.
-
-        Raises:
-            NotDurable: It was carried out, but is not that safe yet.
-        """
+    async def _make_durable(self, shard: int, call: Call) -> None:
         if call.replicas < self.limits.replicas:
             raise NotDurable(
                 f"carried out, but on {call.replicas} replicas and not yet on "

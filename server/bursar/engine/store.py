@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +77,7 @@ class ShardState:
         newest_ms: Newest time that a call had.
         replaying: Rebuilt, and waiting for calls to be sent again.
         trimmed: Id of the newest journal entry that was recorded and dropped, or empty.
+        journaled: Sequence number of the newest journal entry.
     """
 
     epoch: str
@@ -84,6 +85,7 @@ class ShardState:
     newest_ms: int
     replaying: bool
     trimmed: str
+    journaled: int
 
 
 class Store:
@@ -199,6 +201,16 @@ class Store:
         async with self._translated():
             await self._redis.sadd(key, member)
 
+    async def add_scored(self, key: str, members: Mapping[bytes, int]) -> None:
+        """Add to a sorted set, each with its score."""
+        async with self._translated():
+            await self._redis.zadd(key, members)
+
+    async def by_score(self, key: str) -> list[bytes]:
+        """Return a sorted set, lowest score first."""
+        async with self._translated():
+            return list(await self._redis.zrange(key, 0, -1))
+
     async def members(self, key: str) -> set[bytes]:
         """Return a set."""
         async with self._translated():
@@ -217,7 +229,7 @@ class Store:
         async with self._translated():
             pipeline = self._redis.pipeline(transaction=False)
             for key in meta_keys:
-                pipeline.hmget(key, "epoch", "seq", "now", "replaying", "trimmed")
+                pipeline.hmget(key, "epoch", "seq", "now", "replaying", "trimmed", "last")
             return [
                 ShardState(
                     _text(epoch) if epoch else "",
@@ -225,8 +237,9 @@ class Store:
                     int(newest or 0),
                     replaying is not None,
                     _text(trimmed) if trimmed else "",
+                    int(last or 0),
                 )
-                for epoch, sequence, newest, replaying, trimmed in await pipeline.execute()
+                for epoch, sequence, newest, replaying, trimmed, last in await pipeline.execute()
             ]
 
     async def due(self, expiry_keys: Sequence[str], now_ms: int) -> list[bool]:

@@ -158,22 +158,26 @@ def fold(
         over = (drained or {}).get(shard, frozenset()) - {before.epoch}
         for entry in entries:
             is_over = entry.fields.get(b"e", b"").decode(errors="replace") in over
-            sequence = 0 if is_over else _take(batch, shard, before.epoch, entry, retention)
+            sequence = 0 if is_over else _take(batch, shard, after, entry, retention)
             after = Position(before.epoch, entry.stream_id, max(sequence, after.sequence))
         if after != before:
             batch.moves[shard] = (before, after)
     return batch
 
 
-def _take(batch: Batch, shard: int, epoch: str, entry: JournalEntry, retention: Retention) -> int:
+def _take(
+    batch: Batch, shard: int, last: Position, entry: JournalEntry, retention: Retention
+) -> int:
     """Add an entry whole, or set it aside whole; return its sequence number, 0 if it has none."""
-    fields = entry.fields
+    fields, epoch = entry.fields, last.epoch
     try:
         if fields[b"e"].decode() != epoch:
             raise ValueError(f"of generation {fields[b'e']!r}, not {epoch!r}")
         sequence, at_ms = int(fields[b"s"]), int(fields[b"t"])
+        # A shard that went back gives numbers a second time until that is noticed. Both count.
+        label = epoch if sequence > last.sequence else f"{epoch}@{entry.stream_id}"
         events = [_Event.read(shard, raw) for raw in decode_events(fields[b"d"])]
-        rows = [event.row(epoch, sequence, at_ms, ordinal) for ordinal, event in enumerate(events)]
+        rows = [event.row(label, sequence, at_ms, ordinal) for ordinal, event in enumerate(events)]
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         packed = b"".join(name + b" " + value + b"\n" for name, value in sorted(fields.items()))
         fault = f"{type(error).__name__}: {error}"[:500]

@@ -162,6 +162,12 @@ class Keeper:
                     shard, epoch=state.epoch, sequence=position.sequence
                 )
                 return "Redis has older data than the record" if fenced.stopped else ""
+            # Others may have raised its number since it went back; the entries tell.
+            if is_after(position.stream_id, state.trimmed) and await self._journal.lacks(
+                shard, position.epoch, position.stream_id
+            ):
+                await self._data.fence(shard, epoch=state.epoch)
+                return "Redis lacks calls that are recorded"
             self._refused.pop(shard, None)
             return "" if not state.replaying else self._left_replaying(shard)
         if not state.epoch:
@@ -199,7 +205,7 @@ class Keeper:
                     causes=sorted(set(causes.values())),
                     counters=self._progress.counters,
                     holds=self._progress.holds,
-                    sent_again=self._progress.resent,
+                    sent_again=sum(self._progress.resent.values()),
                     duration_ms=round((self._steady_s() - started_s) * 1_000),
                 )
         except BursarError as error:

@@ -89,7 +89,7 @@ class Ledger:
         self._now_ms = now_ms
         self._engine = engine
         self._confirmations = confirmations
-        self._watch = ShardWatch(database, self.positions, engine, data, self.server_id)
+        self._watch = ShardWatch(database, self.positions, engine, self.server_id)
         self.address = ""
         retention = Retention(limits.tombstone_ms, limits.expired_tombstone_ms)
         journal, recorder = Journal(store, data.keys), Recorder(database)

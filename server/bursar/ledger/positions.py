@@ -62,17 +62,6 @@ class Positions:
             rows = await connection.fetch("SELECT epoch FROM rebuilds WHERE shard = $1", shard)
         return frozenset(row["epoch"] for row in rows)
 
-    async def last_recorded(self, shard: int, epoch: str) -> int:
-        """Return the sequence number up to which an earlier generation was recorded."""
-        async with self._database.connection() as connection:
-            sequence = await connection.fetchval(
-                "SELECT previous_sequence FROM rebuilds WHERE shard = $1 AND previous_epoch = $2 "
-                "ORDER BY rebuild_id DESC LIMIT 1",
-                shard,
-                epoch,
-            )
-        return int(sequence or 0)
-
     async def begin_epochs(
         self, server_id: str, moves: Mapping[int, tuple[Position, Position, str]]
     ) -> dict[int, int]:
@@ -103,13 +92,11 @@ class Positions:
                 if done != "UPDATE 1":
                     raise EpochTaken(f"shard {shard} is being rebuilt by another server")
             rows = await connection.fetch(
-                "INSERT INTO rebuilds (shard, epoch, previous_epoch, previous_sequence, cause, "
-                "server_id) SELECT *, $6 FROM unnest($1::int[], $2::text[], $3::text[], "
-                "$4::bigint[], $5::text[]) RETURNING rebuild_id, shard",
+                "INSERT INTO rebuilds (shard, epoch, cause, server_id) "
+                "SELECT *, $4 FROM unnest($1::int[], $2::text[], $3::text[]) "
+                "RETURNING rebuild_id, shard",
                 list(moves),
                 [after.epoch for _, after, _ in moves.values()],
-                [before.epoch for before, _, _ in moves.values()],
-                [before.sequence for before, _, _ in moves.values()],
                 [cause for _, _, cause in moves.values()],
                 server_id,
             )

@@ -24,6 +24,7 @@ from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shard_data import Fenced, HoldRow, Row, ShardData
 from bursar.engine.wire import decode_hold, unpack
 from bursar.failpoints import failpoint
+from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
 from bursar.ledger.fold import Position, Retention, fold
 from bursar.ledger.live_rows import STATEMENT_S, Balance, live_balances, live_holds
@@ -34,6 +35,7 @@ _PAGE = 500
 _DRAIN_ENTRIES = 500
 _SEND_AGAIN_WAIT_MS = 3_000
 _POLL_S = 0.05
+_SEQUENCE_STEP = 1_000_000
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +54,7 @@ class Progress:
         counters: Written so far.
         counters_total: To be written in all; 0 until it is known.
         holds: Written so far, those included that only answer repeated calls.
-        resent: Acknowledged calls that this server has sent again.
+        resent: Acknowledged calls that were made again, by shard.
         committed_nano_usd: By org and budget.
         held_nano_usd: Of open holds.
     """
@@ -62,7 +64,7 @@ class Progress:
     counters: int = 0
     counters_total: int = 0
     holds: int = 0
-    resent: int = 0
+    resent: dict[int, int] = field(default_factory=dict)
     committed_nano_usd: dict[tuple[int, str, str], int] = field(
         default_factory=lambda: defaultdict(int)
     )
@@ -127,7 +129,8 @@ class Rebuilder:
             shard: Position(
                 self._new_token(),
                 BEGINNING,
-                1 + max(before[shard].sequence, fenced[shard].sequence,
+                # No server has seen so high a number: they grow over all generations.
+                _SEQUENCE_STEP + max(before[shard].sequence, fenced[shard].sequence,
                         self._engine.shards.sequence(shard)),
             )
             for shard in causes
@@ -144,7 +147,7 @@ class Rebuilder:
         failpoint("rebuild_before_open")
         progress.phase = "send again"
         await self._open(tokens, after, fenced, replaying=True)
-        await self._send_again(before, after, progress)
+        await self._send_again(after, progress)
         await self._open(tokens, after, fenced, replaying=False)
         failpoint("rebuild_after_open")
         await self._note_end(rebuild_ids, progress)
@@ -213,21 +216,24 @@ class Rebuilder:
             if not opened:
                 raise TakenOver(f"another server rebuilds shard {shard}")
 
-    async def _send_again(
-        self,
-        before: Mapping[int, Position],
-        after: Mapping[int, Position],
-        progress: Progress,
-    ) -> None:
-        """Send our own acknowledged calls, and wait for those of the other servers, for a while."""
+    async def _send_again(self, after: Mapping[int, Position], progress: Progress) -> None:
+        """Have those calls made again that servers had answered and that were lost.
+
+        It waits for what the other servers have to say, for a while.
+        """
         for shard, position in after.items():
-            self._engine.shards.recorded(shard, before[shard].epoch, before[shard].sequence)
+            recent = self._engine.shards.recent
+            lost = await unrecorded(self._database, shard, recent.of(shard))
             self._engine.shards.adopt(shard, position.epoch, position.sequence)
-            sent, failed = await self._engine.send_again(shard)
-            progress.resent += sent
+            await self._engine.say_again(shard, lost, self._server_id)
+        await self._wait_for_others(after)
+        for shard in after:
+            made, failed = await self._engine.make_again(shard)
+            progress.resent[shard] = made
             if failed:
-                _log.error("calls_lost", shard=shard, calls=failed, sent=sent)
-            await self._data.note_replayed(shard, self._server_id)
+                _log.error("calls_lost", shard=shard, calls=failed, sent=made)
+
+    async def _wait_for_others(self, after: Mapping[int, Position]) -> None:
         deadline = time.monotonic() + _SEND_AGAIN_WAIT_MS / 1_000
         waiting = dict(after)
         while waiting:
@@ -249,7 +255,7 @@ class Rebuilder:
         async with self._database.transaction() as connection:
             await connection.executemany(
                 "UPDATE rebuilds SET finished_at = now(), counters = $2, holds = $3, "
-                "committed_nano_usd = $4, held_nano_usd = $5, resent = resent + $6 "
+                "committed_nano_usd = $4, held_nano_usd = $5, resent = $6 "
                 "WHERE rebuild_id = $1",
                 [
                     (
@@ -257,9 +263,9 @@ class Rebuilder:
                         *progress.by_shard[shard],
                         progress.committed(shard),
                         progress.held_nano_usd[shard],
-                        progress.resent if position == 0 else 0,
+                        progress.resent.get(shard, 0),
                     )
-                    for position, (shard, rebuild_id) in enumerate(rebuild_ids.items())
+                    for shard, rebuild_id in rebuild_ids.items()
                 ],
             )
 

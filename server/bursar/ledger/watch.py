@@ -8,9 +8,10 @@ from collections.abc import Callable
 import structlog
 
 from bursar.domain.errors import NotDurable
+from bursar.engine.recent import RecentCall
 from bursar.engine.redis_engine import RedisEngine
-from bursar.engine.shard_data import ShardData
 from bursar.engine.store import ShardState
+from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
 from bursar.ledger.fold import Position
 from bursar.ledger.positions import Positions
@@ -28,14 +29,15 @@ class ShardWatch:
         database: Database,
         positions: Positions,
         engine: RedisEngine,
-        data: ShardData,
         server_id: str,
     ) -> None:
         self._database = database
         self._positions = positions
         self._engine = engine
-        self._data = data
+        self._shards = engine.shards
         self._server_id = server_id
+        self._unsaid: set[int] = set()
+        self._opened: dict[int, tuple[str, int]] = {}
 
     async def begin(self, address: str) -> None:
         """Learn what is in force, and say that this server is there.
@@ -45,8 +47,8 @@ class ShardWatch:
         """
         for shard, position in (await self._positions.load()).items():
             if position.epoch:
-                self._engine.shards.adopt(shard, position.epoch, position.sequence)
-        await self.beat(address)
+                self._adopt(shard, position)
+        await self._say_alive(address)
 
     async def look(self) -> list[ShardState]:
         """Look at every shard, and adopt what was rebuilt since.
@@ -54,48 +56,78 @@ class ShardWatch:
         Returns:
             How each shard is marked in Redis, in order.
         """
-        states = await self._engine.shards.look()
+        states = await self._shards.look()
         other = [
             shard
             for shard, state in enumerate(states)
-            if state.epoch and state.epoch != self._engine.shards.epoch(shard)
+            if state.epoch and state.epoch != self._shards.epoch(shard)
         ]
         if other:
             positions = await self._positions.load()
             for shard in other:
                 if states[shard].epoch == positions[shard].epoch:
-                    await self._adopt(shard, positions[shard])
-        # Those of a moment ago, where Redis was away in the middle of it, are tried again.
-        for shard in self._engine.shards.to_send_again:
-            await self._send_again(shard, waited_for=states[shard].replaying)
+                    self._adopt(shard, positions[shard])
+        for shard, state in enumerate(states):
+            is_ours = state.epoch != "" and state.epoch == self._shards.epoch(shard)
+            if is_ours and state.replaying and shard in self._unsaid:
+                await self._say_again(shard)
+            elif is_ours and not state.replaying:
+                self._unsaid.discard(shard)
+                if self._opened.get(shard, ("", 0))[0] != state.epoch:
+                    self._opened[shard] = (state.epoch, state.journaled)
         return states
 
-    async def _adopt(self, shard: int, position: Position) -> None:
-        before = self._engine.shards.epoch(shard)
-        if before:
-            # Only what was lost is sent again: what is recorded may have ended long ago.
-            last = await self._positions.last_recorded(shard, before)
-            self._engine.shards.recorded(shard, before, last)
-        self._engine.shards.adopt(shard, position.epoch, position.sequence)
+    def _adopt(self, shard: int, position: Position) -> None:
+        self._shards.adopt(shard, position.epoch, position.sequence)
+        self._unsaid.add(shard)
 
-    async def _send_again(self, shard: int, *, waited_for: bool) -> None:
-        sent, failed = await self._engine.send_again(shard)
-        if waited_for:
-            await self._data.note_replayed(shard, self._server_id)
-        if failed:
-            _log.error("calls_lost", shard=shard, calls=failed, sent=sent)
-        if not sent:
-            return
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "UPDATE rebuilds SET resent = resent + $3 WHERE shard = $1 AND epoch = $2",
-                shard,
-                self._engine.shards.epoch(shard),
-                sent,
-            )
+    async def _say_again(self, shard: int) -> None:
+        recent = self._shards.recent
+        calls = recent.of(shard)
+        lost = await unrecorded(self._database, shard, calls)
+        recent.keep_only(shard, [*lost, *self._since(shard, calls)])
+        await self._engine.say_again(shard, lost, self._server_id)
+        self._unsaid.discard(shard)
 
     async def beat(self, address: str) -> None:
-        """Say that this server is there, and learn how far the journals are recorded."""
+        """Say that this server is there, and see that what it answered is recorded."""
+        await self._say_alive(address)
+        positions = await self._positions.load()
+        for shard, position in positions.items():
+            self._shards.recorded(shard, position.epoch, position.sequence)
+        for shard in self._shards.recent.shards():
+            if positions[shard].epoch == self._shards.epoch(shard):
+                await self._see_recorded(shard, positions[shard])
+
+    async def _see_recorded(self, shard: int, position: Position) -> None:
+        """Let go of what is recorded, and see to what is not and should be."""
+        recent = self._shards.recent
+        calls = recent.of(shard)
+        current = [call for call in calls if call.epoch == position.epoch]
+        before = [call for call in calls if call.epoch != position.epoch]
+        due = [call for call in current if call.sequence <= position.sequence]
+        # Data that is lost is lost from the end: if the newest is there, those before it are.
+        if due and await unrecorded(self._database, shard, due[-1:]):
+            _log.error("answered_calls_missing", shard=shard, sequence=due[-1].sequence)
+            await self._shards.data.fence(shard, epoch=position.epoch)
+            return
+        left = [call for call in current if call.sequence > position.sequence]
+        before = await unrecorded(self._database, shard, before)
+        epoch, journaled = self._opened.get(shard, ("", 0))
+        # What was said in time was made before the shard was opened, and is recorded by then.
+        if before and epoch == position.epoch and position.sequence >= journaled:
+            made, failed = await self._engine.make_own_again(shard, before)
+            if failed:
+                _log.error("calls_lost", shard=shard, calls=failed, sent=made)
+            before = []
+        recent.keep_only(shard, [*before, *left, *self._since(shard, calls)])
+
+    def _since(self, shard: int, calls: list[RecentCall]) -> list[RecentCall]:
+        """Return what was acknowledged while PostgreSQL was asked."""
+        known = set(map(id, calls))
+        return [call for call in self._shards.recent.of(shard) if id(call) not in known]
+
+    async def _say_alive(self, address: str) -> None:
         async with self._database.connection() as connection:
             await connection.execute(
                 "INSERT INTO servers (server_id, address) VALUES ($1, $2) "
@@ -106,8 +138,6 @@ class ShardWatch:
             await connection.execute(
                 "DELETE FROM servers WHERE seen_at < now() - interval '1 hour'"
             )
-        for shard, position in (await self._positions.load()).items():
-            self._engine.shards.recorded(shard, position.epoch, position.sequence)
 
     async def end(self) -> None:
         """Say that this server is gone."""

@@ -24,7 +24,7 @@ local now = head[3]
 local FIRST_COUNTER = 3
 
 -- Decide.
-local status, seq, newest = check_shard(KEYS[1], head)
+local status, seq, newest = check_shard(KEYS[1], head, KEYS[3])
 if status ~= STATUS_OK then return reply(status, seq, {}) end
 
 local results, events, made, order = {}, {}, {}, {}

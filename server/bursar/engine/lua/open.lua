@@ -1,6 +1,6 @@
 -- Ends a rebuild: first for calls that are sent again, then for everyone.
 --
--- KEYS 1 shard, 2 servers that have sent theirs again
+-- KEYS 1 shard, 2 servers that have said what to make again, 3 those calls
 -- ARGV 1 MessagePack {token, epoch, sequence number, now, replaying}
 --      replaying  1: only calls that are sent again; 0: everyone
 -- Reply 1, or 0 where another one rebuilds it now: it stays closed
@@ -9,7 +9,7 @@
 local token, epoch, sequence, now, replaying = unpack(cmsgpack.unpack(ARGV[1]))
 if redis.call('HGET', KEYS[1], 'rebuild') ~= token then return 0 end
 if replaying == 1 then
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', KEYS[2], KEYS[3])
   -- Its journal begins anew, and nothing of it is trimmed yet.
   redis.call('HDEL', KEYS[1], 'trimmed')
   redis.call('HSET', KEYS[1], 'seq', sequence, 'last', 0, 'now', now, 'replaying', 1)
@@ -18,5 +18,5 @@ if replaying == 1 then
 end
 if redis.call('HGET', KEYS[1], 'epoch') ~= epoch then return 0 end
 redis.call('HDEL', KEYS[1], 'replaying', 'rebuild')
-redis.call('DEL', KEYS[2])
+redis.call('DEL', KEYS[2], KEYS[3])
 return 1

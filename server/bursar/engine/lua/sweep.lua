@@ -16,7 +16,7 @@ local head, prefix, most, keep_ms = unpack(cmsgpack.unpack(ARGV[1]))
 local now = head[3]
 
 -- Decide.
-local status, seq, newest = check_shard(KEYS[1], head)
+local status, seq, newest = check_shard(KEYS[1], head, KEYS[3])
 if status ~= STATUS_OK then return reply(status, seq, {}) end
 
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)

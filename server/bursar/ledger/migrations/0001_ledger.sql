@@ -156,8 +156,6 @@ CREATE TABLE rebuilds (
     rebuild_id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     shard              integer     NOT NULL,
     epoch              text        NOT NULL,
-    previous_epoch     text        NOT NULL,
-    previous_sequence  bigint      NOT NULL,
     cause              text        NOT NULL,
     server_id          text        NOT NULL,
     started_at         timestamptz NOT NULL DEFAULT now(),

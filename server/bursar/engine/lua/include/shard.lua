@@ -1,9 +1,10 @@
 -- Shared: the shard's own state, and the reply of every script.
 --
 -- head = {epoch, sequence number the server has seen, now in ms, largest clock lag in ms,
---         most journal entries, 1 where an acknowledged call is sent again after a rebuild}
--- A script replies {status, sequence number, results, sequence number of the newest journal entry};
--- results is empty unless status is 0.
+--         most journal entries, 1 where an acknowledged call is sent again after a rebuild,
+--         journal id of the newest call that the server made and does not know recorded, or ''}
+-- A script replies {status, sequence number, results, sequence number of the newest journal entry,
+-- journal id of this call's entry or ''}; results is empty unless status is 0.
 --
 -- The journal has one entry for each call that changed something: e epoch, s sequence number, t now
 -- in ms, and d the events in order, each
@@ -19,22 +20,36 @@ local STATUS_OLDER = 3         -- the shard has lost calls that the server saw a
 local STATUS_CLOCK_BEHIND = 4  -- the server's clock lags behind what the shard has seen
 local STATUS_REPLAYING = 5     -- rebuilt, but acknowledged calls are still being sent again
 
-local journaled = 0
+local journaled, entry_id = 0, ''
 
-local function check_shard(meta_key, head)
-  local meta = redis.call('HMGET', meta_key, 'epoch', 'seq', 'now', 'replaying', 'last')
+-- True where a call that was answered is not in the journal and was never recorded: the shard went
+-- back, and others have called since, so that its number says nothing.
+local function lacks(journal_key, id, trimmed)
+  local time, number = string.match(id, '(%d+)-(%d+)')
+  local trimmed_time, trimmed_number = string.match(trimmed or '0-0', '(%d+)-(%d+)')
+  time, trimmed_time = tonumber(time), tonumber(trimmed_time)
+  if time < trimmed_time then return false end
+  if time == trimmed_time and tonumber(number) <= tonumber(trimmed_number) then return false end
+  return #redis.call('XRANGE', journal_key, id, id) == 0
+end
+
+local function check_shard(meta_key, head, journal_key)
+  local meta = redis.call('HMGET', meta_key, 'epoch', 'seq', 'now', 'replaying', 'last', 'trimmed')
   if not meta[1] then return STATUS_MISSING, 0, 0 end
   local seq, newest = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
   journaled = tonumber(meta[5] or 0)
   if meta[1] ~= head[1] then return STATUS_OTHER_EPOCH, seq, newest end
   if seq < head[2] then return STATUS_OLDER, seq, newest end
+  if journal_key and head[7] ~= '' and lacks(journal_key, head[7], meta[6]) then
+    return STATUS_OLDER, seq, newest
+  end
   if meta[4] and head[6] ~= 1 then return STATUS_REPLAYING, seq, newest end
   if head[3] < newest - head[4] then return STATUS_CLOCK_BEHIND, seq, newest end
   return STATUS_OK, seq, newest
 end
 
 local function reply(status, seq, results)
-  return cmsgpack.pack({status, seq, results, journaled})
+  return cmsgpack.pack({status, seq, results, journaled, entry_id})
 end
 
 -- Raises the sequence number, remembers the newest time, and appends the events of this call
@@ -46,7 +61,7 @@ local function close_shard(meta_key, journal_key, head, newest, events)
   if #events > 0 then
     redis.call('HSET', meta_key, 'last', seq)
     journaled = seq
-    redis.call('XADD', journal_key, '*',
+    entry_id = redis.call('XADD', journal_key, '*',
       'e', head[1], 's', seq, 't', head[3], 'd', cmsgpack.pack(events))
   end
   return seq
