@@ -36,7 +36,7 @@ SERVICES = (
     usage_pb.DESCRIPTOR.services_by_name["UsageService"],
 )
 READS_OF_THE_LEDGER = frozenset({"QueryUsage", "ListLedgerEntries", "Verify"})
-"""Calls whose parts have rules of their own; their fields are those of `tests/unit/test_decode_usage`."""
+"""Calls with rules of their own; their fields are those of `tests/unit/test_decode_usage`."""
 
 TOKENS_MAX, REQUESTS_MAX, SEQUENCE_MAX = 10**9, 10**6, 10**6
 

@@ -226,6 +226,7 @@ async def test_a_reason_as_callers_see_it(service: Service, proxy: FaultProxy, r
     check_style(found)
 
 
+@pytest.mark.usefixtures("postgres_url")
 async def test_a_full_redis(tmp_path: Path) -> None:
     """Goal: STORE_FULL as in the contract, and service again when there is room.
 
