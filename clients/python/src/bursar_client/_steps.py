@@ -42,9 +42,7 @@ GET_BALANCES = Method[usage_pb.GetBalancesRequest, usage_pb.GetBalancesResponse]
     USAGE, "GetBalances"
 )
 EXPLAIN = Method[usage_pb.ExplainRequest, usage_pb.ExplainResponse](USAGE, "Explain")
-QUERY_USAGE = Method[usage_pb.QueryUsageRequest, usage_pb.QueryUsageResponse](
-    USAGE, "QueryUsage"
-)
+QUERY_USAGE = Method[usage_pb.QueryUsageRequest, usage_pb.QueryUsageResponse](USAGE, "QueryUsage")
 LIST_HOLDS = Method[usage_pb.ListHoldsRequest, usage_pb.ListHoldsResponse](USAGE, "ListHolds")
 
 
