@@ -50,7 +50,7 @@ async def test_t45_a_server_dies_in_a_call(seed: int, place: str) -> None:
     async with chaos_run(seed) as run:
         for number in range(KILLS):
             run.history.mark("fault", place)
-            await run.nemesis.die_at(run.nemesis.a_server(), place, 5 * number + 1)
+            await run.nemesis.die_at(run.nemesis.a_server(), place, number % 5 + 1)
             await run.until_count("ok", 20, 60)
         await run.finish()
 

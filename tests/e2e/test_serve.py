@@ -315,7 +315,7 @@ def test_a_redis_given_by_url_is_used_and_left_alone(
             spend(address)
             before = balances(address)
             assert server.end() == 0
-        assert not (tmp_path / "data").exists()
+        assert not (tmp_path / "data" / "redis").exists()
         with serving(policy, tmp_path, BURSAR_REDIS_URL=own_redis.url) as (_, address):
             assert balances(address) == before
 

@@ -37,17 +37,17 @@ SCRIPTS = (*VERBS, *KEEPING)
 INCLUDES = sorted(path.stem for path in (LUA / "include").glob("*.lua"))
 
 SHAS = {
-    "reserve": "26f0d4acb1ad50468281a2313980342fc045f11e",
-    "settle": "6bcd3a12d30e7b08034a370728c924df54711285",
-    "extend": "a5a3fe1c1aa774f928c535bf9044e23b6f2cfb88",
-    "record": "68c51cfe03fa99be8582933e783c02a83d12a803",
-    "adjust": "0fa705f88b551544c12dfd28a0363451daf88957",
-    "sweep": "9627bd04bf436d0a32a5094096c9c425e940c356",
-    "read": "c6729f6da8d9abb6c498d86eb0794be794ab6b16",
+    "reserve": "c87c7f88e95620278da6d1c0d31c36256fd6fbd7",
+    "settle": "85853fd39ffb7ffec6c9ec02b9db5907991b429c",
+    "extend": "d9e52c5eaaeecf4e682846f6d46a6196cd2abff9",
+    "record": "3a7496a474d54f7855bc3abdad8744ab546889a6",
+    "adjust": "c5aa66e17e0681d5c8bd15a4b6652ff708b6e8b4",
+    "sweep": "b585c14f4bb6680d015556584d8f16ea243a81aa",
+    "read": "9a24e9d8851584f0ecd16d6680d366c2854875c4",
     "fence": "552673690f166fec2fa80bec50aa2b60d2c11b38",
     "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
     "load": "d7d1e6b92c949892e5f201a05f48ed56cafec658",
-    "open": "e3c11517297ba97712f7dc104e89d24eb9953743",
+    "open": "d3d866c119e5634437ebf03281c11e6006cd698a",
     "trim": "884b7c748949984929d4c59b55d3d6c8ba28faa1",
 }
 """The scripts that this release runs. A change of a script shows here, in review: read its diff
