@@ -30,6 +30,9 @@ READ_ENTRIES_MAX = 500
 STUCK_AFTER_S = 5.0
 """How long a shard's journal may wait without being recorded before its lock is taken away."""
 
+REBUILD_STUCK_AFTER_S = 30.0
+"""The same of a shard that is being rebuilt: to sort a million counters takes a while."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -93,7 +96,7 @@ class Keeper:
         self._waiting: dict[int, int] = {}
         self._refused: dict[int, str] = {}
         self._stuck_since: dict[int, float] = {}
-        self._last_seen: Mapping[int, Position] = {}
+        self._last_seen: Mapping[int, object] = {}
         self._rebuilding: asyncio.Task[None] | None = None
         self._being_rebuilt: frozenset[int] = frozenset()
         self._rebuilds = 0
@@ -284,6 +287,8 @@ class Keeper:
             self._stuck_since = {}
             return
         positions = await self._positions.load()
+        rebuilding = await self._positions.rebuilding()
+        seen = {shard: (positions[shard], rebuilding.get(shard)) for shard in others}
         shards = sorted(others)
         pending = await self._journal.read(
             {shard: positions[shard].stream_id for shard in shards}, 1
@@ -297,11 +302,15 @@ class Keeper:
         since = {}
         for shard in stuck:
             last = self._stuck_since.get(shard)
-            moved = self._last_seen.get(shard) != positions[shard]
+            moved = self._last_seen.get(shard) != seen[shard]
             since[shard] = now_s if last is None or moved else last
         self._stuck_since = since
-        self._last_seen = {shard: positions[shard] for shard in shards}
-        overdue = {shard for shard, at_s in since.items() if now_s - at_s > STUCK_AFTER_S}
+        self._last_seen = seen
+        overdue = {
+            shard
+            for shard, at_s in since.items()
+            if now_s - at_s > (REBUILD_STUCK_AFTER_S if shard in rebuilding else STUCK_AFTER_S)
+        }
         if overdue:
             ended = await self._locks.end_holders(overdue)
             _log.warning("locks_taken_away", shards=sorted(overdue), servers=ended)

@@ -62,6 +62,16 @@ class Positions:
             rows = await connection.fetch("SELECT epoch FROM rebuilds WHERE shard = $1", shard)
         return frozenset(row["epoch"] for row in rows)
 
+    async def rebuilding(self) -> dict[int, tuple[int, int]]:
+        """Return how far the rebuilds in progress are: counters and holds written, by shard."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT DISTINCT ON (shard) shard, counters, holds FROM rebuilds "
+                "WHERE finished_at IS NULL AND started_at > now() - interval '1 day' "
+                "ORDER BY shard, rebuild_id DESC"
+            )
+        return {row["shard"]: (row["counters"], row["holds"]) for row in rows}
+
     async def begin_epochs(
         self, server_id: str, moves: Mapping[int, tuple[Position, Position, str]]
     ) -> dict[int, int]:

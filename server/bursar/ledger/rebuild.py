@@ -35,6 +35,7 @@ _PAGE = 500
 _DRAIN_ENTRIES = 500
 _SEND_AGAIN_WAIT_MS = 3_000
 _POLL_S = 0.05
+_NOTE_EVERY_S = 1.0
 _SEQUENCE_STEP = 1_000_000
 
 _log = structlog.get_logger(__name__)
@@ -143,14 +144,14 @@ class Rebuilder:
             raise TakenOver("another server rebuilds one of the shards")
         failpoint("rebuild_after_purge")
         progress.phase = "load"
-        await self._load(tokens, progress)
+        await self._load(tokens, rebuild_ids, progress)
         failpoint("rebuild_before_open")
         progress.phase = "send again"
         await self._open(tokens, after, fenced, replaying=True)
         await self._send_again(after, progress)
         await self._open(tokens, after, fenced, replaying=False)
         failpoint("rebuild_after_open")
-        await self._note_end(rebuild_ids, progress)
+        await self._note(rebuild_ids, progress, ended=True)
         progress.phase = "done"
 
     async def _drain(self, shards: list[int]) -> dict[int, Position]:
@@ -168,8 +169,11 @@ class Rebuilder:
             await self._recorder.write(batch)
             positions |= {shard: after for shard, (_, after) in batch.moves.items()}
 
-    async def _load(self, tokens: Mapping[int, str], progress: Progress) -> None:
+    async def _load(
+        self, tokens: Mapping[int, str], rebuild_ids: Mapping[int, int], progress: Progress
+    ) -> None:
         now_ms = self._now_ms()
+        noted_s = time.monotonic()
         async with self._database.transaction(snapshot=True) as connection:
             progress.counters_total = await connection.fetchval(
                 "SELECT count(DISTINCT counter_id) FROM counter_balances "
@@ -186,11 +190,17 @@ class Rebuilder:
                     progress.by_shard[shard][0] += len(rows)
                     _count_committed(shard, balances, now_ms, progress)
                     failpoint("rebuild_during_load")
+                    if time.monotonic() - noted_s > _NOTE_EVERY_S:
+                        await self._note(rebuild_ids, progress)
+                        noted_s = time.monotonic()
                 async for holds in live_holds(connection, shard, now_ms, _PAGE):
                     await self._write(shard, holds, token)
                     progress.holds += len(holds)
                     progress.by_shard[shard][1] += len(holds)
                     progress.held_nano_usd[shard] += sum(map(_held_nano_usd, holds))
+                    if time.monotonic() - noted_s > _NOTE_EVERY_S:
+                        await self._note(rebuild_ids, progress)
+                        noted_s = time.monotonic()
 
     async def _write(self, shard: int, rows: Sequence[Row], token: str) -> None:
         if not await self._data.load(shard, rows, token=token):
@@ -251,11 +261,15 @@ class Rebuilder:
             if waiting:
                 await asyncio.sleep(_POLL_S)
 
-    async def _note_end(self, rebuild_ids: Mapping[int, int], progress: Progress) -> None:
+    async def _note(
+        self, rebuild_ids: Mapping[int, int], progress: Progress, *, ended: bool = False
+    ) -> None:
+        """Write down how far it is, so that no other server takes it for one that stands still."""
         async with self._database.transaction() as connection:
             await connection.executemany(
-                "UPDATE rebuilds SET finished_at = now(), counters = $2, holds = $3, "
-                "committed_nano_usd = $4, held_nano_usd = $5, resent = $6 "
+                "UPDATE rebuilds SET counters = $2, holds = $3, "
+                "committed_nano_usd = $4, held_nano_usd = $5, resent = $6, "
+                "finished_at = CASE WHEN $7 THEN now() END "
                 "WHERE rebuild_id = $1",
                 [
                     (
@@ -264,6 +278,7 @@ class Rebuilder:
                         progress.committed(shard),
                         progress.held_nano_usd[shard],
                         progress.resent.get(shard, 0),
+                        ended,
                     )
                     for shard, rebuild_id in rebuild_ids.items()
                 ],
