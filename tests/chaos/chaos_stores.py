@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import redis
@@ -34,6 +35,13 @@ maxmemory-policy noeviction
 """
 
 POSTGRES_OPTIONS = ("-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200")
+
+_AS_NOBODY = """
+import os, pwd, sys
+user = pwd.getpwnam("nobody")
+os.setgroups([]), os.setgid(user.pw_gid), os.setuid(user.pw_uid)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 class _Program:
@@ -223,7 +231,7 @@ class PostgresNode(_Program):
 
     def _create(self) -> None:
         if os.geteuid() == 0:
-            shutil.chown(self._folder, "nobody", "nogroup")
+            shutil.chown(self._folder, "nobody")
         options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         done = self._popen("initdb", "-D", str(self._data), *options, out=subprocess.DEVNULL)
         assert done.wait(STARTS_WITHIN_S) == 0
@@ -237,17 +245,18 @@ class PostgresNode(_Program):
     def _popen(
         self, program: str, *arguments: str, out: object, text: str = ""
     ) -> subprocess.Popen[bytes]:
-        # PostgreSQL refuses to run as root.
-        is_root = os.geteuid() == 0
-        user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if is_root else {}
+        command = [str(self._programs / program), *arguments]
+        if os.geteuid() == 0:
+            # PostgreSQL refuses to run as root. It is not Popen that changes the user: for that it
+            # would fork a process in which gRPC's threads run, and the child may die of it.
+            command = [sys.executable, "-I", "-S", "-c", _AS_NOBODY, *command]
         process = subprocess.Popen(
-            [str(self._programs / program), *arguments],
+            command,
             stdin=subprocess.PIPE,
             stdout=out,  # type: ignore[arg-type]
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=self._folder,
-            **user,  # type: ignore[arg-type]
         )
         assert process.stdin is not None
         process.stdin.write(text.encode())
