@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import grpc
@@ -110,7 +110,8 @@ async def serving(
         policies: Documents; acme's and umbrella's where none is given.
         changed: Settings that differ.
     """
-    with own_database() as database_url:
+    given = changed.pop("database_url", None)
+    with nullcontext(given) if given else own_database() as database_url:
         async with _serving(redis_url, store_url, policies, database_url, **changed) as service:
             yield service
 

@@ -299,8 +299,8 @@ async def test_rebuild(service: LedgerService) -> None:
     async with service.database.connection() as connection:
         for epoch, counters in (("e3", 7), ("e3+", 1_200)):
             await connection.execute(
-                "INSERT INTO rebuilds (shard, epoch, previous_epoch, previous_sequence, cause, "
-                "server_id, counters, holds) VALUES (3, $1, 'e', 1, 'by hand', 's', $2, 1)",
+                "INSERT INTO rebuilds (shard, epoch, cause, "
+                "server_id, counters, holds) VALUES (3, $1, 'by hand', 's', $2, 1)",
                 epoch,
                 counters,
             )
@@ -354,9 +354,9 @@ async def test_status_of_what_is_not(service: LedgerService) -> None:
     at = instant(ms("2026-03-05T11:00"))
     async with service.database.connection() as connection:
         await connection.execute(
-            "INSERT INTO rebuilds (shard, epoch, previous_epoch, previous_sequence, cause, "
+            "INSERT INTO rebuilds (shard, epoch, cause, "
             "server_id, started_at, finished_at, counters, holds, committed_nano_usd, "
-            "held_nano_usd, resent) VALUES (3, 'n', 'e', 1, 'data gone', 's', $1, $2, 10, 11, "
+            "held_nano_usd, resent) VALUES (3, 'n', 'data gone', 's', $1, $2, 10, 11, "
             "12345000000000, 2500000000, 14)",
             at,
             at + timedelta(milliseconds=2_300),

@@ -21,9 +21,9 @@ START = {"seconds": ms("2026-03-05") // 1_000}
 
 
 REBUILD = (
-    "INSERT INTO rebuilds (shard, epoch, previous_epoch, previous_sequence, cause, server_id, "
+    "INSERT INTO rebuilds (shard, epoch, cause, server_id, "
     "started_at, finished_at, counters, holds, committed_nano_usd, held_nano_usd, resent) "
-    "VALUES ($1, $2, 'e', 1, $3, $4, $5, $6, 10, 11, 2^70::numeric, 13, 14)"
+    "VALUES ($1, $2, $3, $4, $5, $6, 10, 11, 2^70::numeric, 13, 14)"
 )
 
 

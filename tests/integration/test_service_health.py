@@ -46,7 +46,7 @@ async def test_a_server_that_serves(service: Service) -> None:
     """Goal: every name that probes ask for is known. Method: ask for each, and for another."""
     assert await statuses(service) == [SERVING] * 4
     assert await status(service, "liveness") == SERVING
-    for unknown in ("bursar.v1.PolicyService", "Readiness", " "):
+    for unknown in ("bursar.v1.SecretService", "Readiness", " "):
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await status(service, unknown)
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
@@ -131,6 +131,8 @@ async def test_reflection(service: Service) -> None:
     assert await listed(service) == {
         BUDGET_AUTHORITY,
         USAGE,
+        "bursar.v1.AdminService",
+        "bursar.v1.PolicyService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -24,6 +24,7 @@ from bursar.pb import budget_authority_service_pb2_grpc as authority_grpc
 from bursar.pb import types_pb2
 from bursar.service.process import ServerProcess
 from bursar.service.settings import Settings
+from databases import own_database
 from fault_proxy import FaultProxy
 from polling import eventually_async
 
@@ -85,19 +86,20 @@ async def process(
         **changed,
     }
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BURSAR_")}
-    with errors.open("wb") as stderr:
+    with errors.open("wb") as stderr, own_database() as database_url:
+        settings.setdefault("database_url", database_url)
         started = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bursar.cli.main", "serve"),
             env=clean | {f"BURSAR_{name.upper()}": str(value) for name, value in settings.items()},
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
         )
-    try:
-        yield Running(started, errors)
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.communicate()
+        try:
+            yield Running(started, errors)
+        finally:
+            if started.returncode is None:
+                started.kill()
+            await started.communicate()
         async with redis.Redis.from_url(redis_url) as store:
             if keys := await store.keys(f"{{{settings['key_namespace']}*"):
                 await store.delete(*keys)
