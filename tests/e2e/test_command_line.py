@@ -408,7 +408,7 @@ def test_help_says_what_everything_is() -> None:
     """Goal: no option without a word. Method: every parameter of every command."""
     group = typer.main.get_command(app)
     commands = group.commands  # type: ignore[attr-defined]
-    assert len(commands) == 10
+    assert len(commands) == 25
     for name, command in commands.items():
         for parameter in command.params:
             assert parameter.help, f"{name} {parameter.name}"
@@ -423,7 +423,7 @@ def test_demo(tmp_path: Path) -> None:
     result = bursar("demo", "--requests", "200", "--data-dir", tmp_path / "demo", run=in_process)
     text = result.stdout
     assert "FAIL" not in text
-    assert text.count("  ok   ") == 6
+    assert text.count("  ok   ") == 8
     for shown in (
         "granted   as asked",
         "switch model (chatbot-monthly)",
