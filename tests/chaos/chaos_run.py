@@ -49,13 +49,17 @@ class Run:
 
     Attributes:
         seed: Of everything that is left to chance.
+        is_durable: Nothing is acknowledged before it is in the ledger.
         folder: Where it leaves what it knows.
         cluster, history, nemesis: Its parts.
         faults: Names of those that happened, in order.
     """
 
-    def __init__(self, seed: int, folder: Path, cluster: Cluster, pace: Pace) -> None:
+    def __init__(
+        self, seed: int, folder: Path, cluster: Cluster, pace: Pace, *, is_durable: bool
+    ) -> None:
         self.seed = seed
+        self.is_durable = is_durable
         self.folder = folder
         self.cluster = cluster
         self.pace = pace
@@ -80,15 +84,36 @@ class Run:
     async def fault(self, name: str) -> None:
         """Let a fault happen, and end.
 
-        Before one that takes data out of Redis, everything that is there by then is recorded: what
-        a server answered that has died since is known to Redis alone until it is.
+        Around one that takes data out of Redis, everything that is there is recorded, before it and
+        after its rebuild: what a server answered that dies is known to Redis alone until it is.
+        With durability `ledger` nothing waits.
         """
-        if name in LOSES_REDIS_DATA:
+        loses = name in LOSES_REDIS_DATA and not self.is_durable
+        if loses:
             await self.until_recorded()
         self.faults.append(name)
         self.history.mark("fault", name)
         await self.nemesis.do(name)
         self.history.mark("fault_ended", name)
+        if loses:
+            await self.nemesis.wait(1.0)
+            await eventually_async(self._all_open, DRAINS_WITHIN_S)
+            await self.until_recorded()
+
+    async def _all_open(self) -> bool:
+        """Say whether every shard of Redis is in the epoch that is in force, and open."""
+        rows = await self.nemesis.query("SELECT shard, epoch FROM journal_position")
+
+        def read() -> bool:
+            with self.cluster.redis.client() as client:
+                metas = {row["shard"]: client.hgetall(f"{{b{row['shard']:02d}}}:m") for row in rows}
+            return all(
+                metas[row["shard"]].get(b"epoch") == row["epoch"].encode()
+                and b"replaying" not in metas[row["shard"]]
+                for row in rows
+            )
+
+        return await asyncio.to_thread(read)
 
     async def until_count(self, prefix: str, more: int, timeout_s: float = 30.0) -> None:
         """Wait until so many more operations have ended in a way."""
@@ -216,7 +241,8 @@ async def chaos_run(
         async with Cluster(
             folder, servers=servers, settings=settings or {}, policies=policies
         ) as cluster:
-            run = Run(seed, folder, cluster, pace)
+            is_durable = (settings or {}).get("BURSAR_DURABILITY") == "ledger"
+            run = Run(seed, folder, cluster, pace, is_durable=is_durable)
             run.load.start()
             try:
                 await run.warm_up()
