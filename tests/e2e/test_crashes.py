@@ -47,6 +47,7 @@ CHECKS = 8
 
 SERVER_PID = Path("server.pid")
 REDIS_PID = Path("redis/redis.pid")
+POSTGRES_PID = Path("postgres/postgres.pid")
 
 
 def booked(data: Path) -> set[str]:
@@ -78,6 +79,7 @@ def redis_of(data: Path) -> Iterator[redis.Redis]:
     [
         pytest.param(SERVER_PID, "Started again: the server 1 time", id="server"),
         pytest.param(REDIS_PID, "Started again: its Redis 1 time", id="redis"),
+        pytest.param(POSTGRES_PID, "Started again: its PostgreSQL 1 time", id="postgres"),
     ],
 )
 def test_the_demo_goes_on_where_something_dies(tmp_path: Path, victim: Path, says: str) -> None:
