@@ -44,10 +44,10 @@ SHAS = {
     "adjust": "c5aa66e17e0681d5c8bd15a4b6652ff708b6e8b4",
     "sweep": "b585c14f4bb6680d015556584d8f16ea243a81aa",
     "read": "9a24e9d8851584f0ecd16d6680d366c2854875c4",
-    "fence": "552673690f166fec2fa80bec50aa2b60d2c11b38",
+    "fence": "cbaa052d596fa0f779f69de1a2735b71444af874",
     "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
     "load": "d7d1e6b92c949892e5f201a05f48ed56cafec658",
-    "open": "d3d866c119e5634437ebf03281c11e6006cd698a",
+    "open": "bd95d2015527015600e01a2e64f1b09b74f7b651",
     "trim": "884b7c748949984929d4c59b55d3d6c8ba28faa1",
 }
 """The scripts that this release runs. A change of a script shows here, in review: read its diff

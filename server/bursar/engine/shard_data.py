@@ -87,7 +87,7 @@ class ShardData:
         return await self._store.shard_states([self.keys.meta(shard) for shard in shards])
 
     async def fence(
-        self, shard: int, *, epoch: str = "", sequence: int = 0, token: str = ""
+        self, shard: int, *, epoch: str = "", sequence: int = 0, token: str = "", why: str = ""
     ) -> Fenced:
         """Stop a shard.
 
@@ -96,8 +96,9 @@ class ShardData:
             epoch: Only this generation of it; empty: any.
             sequence: Only if its own number is lower; 0: in any case.
             token: Names the rebuild that begins with it; empty: nobody's yet.
+            why: For those who look at its rebuild; empty: not said.
         """
-        argument = pack([epoch, sequence, token])
+        argument = pack([epoch, sequence, token, why])
         reply = await self._store.run(load_script("fence"), [self.keys.meta(shard)], argument)
         stopped, found, number, newest_ms, trimmed = unpack(reply)
         return Fenced(bool(stopped), found.decode(), number, newest_ms, trimmed.decode())

@@ -25,6 +25,9 @@ from bursar.failpoints import failpoint
 
 _FOR_EVER_MS = 2**50
 
+LOST_CALLS = "Redis lacks calls that were answered"
+"""Why a shard is stopped that has gone back."""
+
 _sending_again: ContextVar[bool] = ContextVar("sending_again", default=False)
 
 
@@ -175,7 +178,9 @@ class Shards:
         for shard, state in enumerate(states):
             is_ours = state.epoch != "" and state.epoch == self._epochs.get(shard)
             if is_ours and state.sequence < seen.get(shard, 0):
-                await self.data.fence(shard, epoch=state.epoch, sequence=seen[shard])
+                await self.data.fence(
+                    shard, epoch=state.epoch, sequence=seen[shard], why=LOST_CALLS
+                )
             if is_ours and state.sequence >= seen.get(shard, 0) and not state.replaying:
                 self._cold.discard(shard)
             else:
@@ -212,7 +217,7 @@ class Shards:
             self._cold.discard(shard)
         if status == _Status.OLDER:
             # It must not decide for servers that saw less.
-            await self.data.fence(shard, epoch=epoch)
+            await self.data.fence(shard, epoch=epoch, why=LOST_CALLS)
         if status != _Status.OK:
             raise _shard_error(_Status(status), self.keys.tag(shard))
         if epoch == self._epochs.get(shard):

@@ -78,6 +78,7 @@ class ShardState:
         replaying: Rebuilt, and waiting for calls to be sent again.
         trimmed: Id of the newest journal entry that was recorded and dropped, or empty.
         journaled: Sequence number of the newest journal entry.
+        stopped: Why somebody stopped it, or empty.
     """
 
     epoch: str
@@ -86,6 +87,7 @@ class ShardState:
     replaying: bool
     trimmed: str
     journaled: int
+    stopped: str
 
 
 class Store:
@@ -229,7 +231,10 @@ class Store:
         async with self._translated():
             pipeline = self._redis.pipeline(transaction=False)
             for key in meta_keys:
-                pipeline.hmget(key, "epoch", "seq", "now", "replaying", "trimmed", "last")
+                pipeline.hmget(
+                    key, "epoch", "seq", "now", "replaying", "trimmed", "last", "stopped"
+                )
+            replies = await pipeline.execute()
             return [
                 ShardState(
                     _text(epoch) if epoch else "",
@@ -238,8 +243,9 @@ class Store:
                     replaying is not None,
                     _text(trimmed) if trimmed else "",
                     int(last or 0),
+                    _text(stopped) if stopped else "",
                 )
-                for epoch, sequence, newest, replaying, trimmed, last in await pipeline.execute()
+                for epoch, sequence, newest, replaying, trimmed, last, stopped in replies
             ]
 
     async def due(self, expiry_keys: Sequence[str], now_ms: int) -> list[bool]:

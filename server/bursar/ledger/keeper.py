@@ -175,7 +175,9 @@ class Keeper:
             return "" if not state.replaying else self._left_replaying(shard)
         if not state.epoch:
             self._refused.pop(shard, None)
-            return "first start" if not position.epoch else "the data is gone from Redis"
+            if not position.epoch:
+                return "first start"
+            return state.stopped or "the data is gone from Redis"
         known = await self._positions.known_epochs(shard)
         if state.epoch in known:
             self._refused.pop(shard, None)

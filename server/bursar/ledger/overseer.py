@@ -90,4 +90,4 @@ class ShardOverseer:
             StoreUnavailable: Redis cannot be told.
         """
         for shard in shards:
-            await self._data.fence(shard)
+            await self._data.fence(shard, why="asked for by hand")

@@ -10,6 +10,7 @@ import structlog
 from bursar.domain.errors import NotDurable
 from bursar.engine.recent import RecentCall
 from bursar.engine.redis_engine import RedisEngine
+from bursar.engine.shards import LOST_CALLS
 from bursar.engine.store import ShardState
 from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
@@ -109,7 +110,7 @@ class ShardWatch:
         # Data that is lost is lost from the end: if the newest is there, those before it are.
         if due and await unrecorded(self._database, shard, due[-1:]):
             _log.error("answered_calls_missing", shard=shard, sequence=due[-1].sequence)
-            await self._shards.data.fence(shard, epoch=position.epoch)
+            await self._shards.data.fence(shard, epoch=position.epoch, why=LOST_CALLS)
             return
         left = [call for call in current if call.sequence > position.sequence]
         before = await unrecorded(self._database, shard, before)

@@ -11,7 +11,7 @@ if redis.call('HGET', KEYS[1], 'rebuild') ~= token then return 0 end
 if replaying == 1 then
   redis.call('DEL', KEYS[2], KEYS[3])
   -- Its journal begins anew, and nothing of it is trimmed yet.
-  redis.call('HDEL', KEYS[1], 'trimmed')
+  redis.call('HDEL', KEYS[1], 'trimmed', 'stopped')
   redis.call('HSET', KEYS[1], 'seq', sequence, 'last', 0, 'now', now, 'replaying', 1)
   redis.call('HSET', KEYS[1], 'epoch', epoch)
   return 1
