@@ -186,6 +186,8 @@ async def test_a_rebuild_by_hand(world: LedgerWorld) -> None:
         await world.until_warm()
     await assert_recorded(world)
     assert not world.ledger.keeper.kept.refused
+    causes = await world.rows("SELECT cause FROM rebuilds WHERE cause <> 'first start'")
+    assert [row["cause"] for row in causes] == ["asked for by hand"] * 3
     report = await world.ledger.verifier(0, org="", deep=True, repair=False)
     assert report.difference_count == 0
     [state] = await world.ledger.overseer.shards()
