@@ -76,10 +76,22 @@ async def run_calls(
         for call in waiting:
             await _make(client, call, pace, tally, record)
             tally.done += 1
+            end_if_cancelled()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(pace.concurrency):
             group.create_task(caller())
+
+
+def end_if_cancelled() -> None:
+    """End this task if it was cancelled: Python 3.11 loses that where it meets the end of a wait.
+
+    Raises:
+        CancelledError: It was.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _make(client: AsyncClient, call: Call, pace: Pace, tally: Tally, record: Record) -> None:
