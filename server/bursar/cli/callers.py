@@ -81,6 +81,7 @@ async def run_calls(
     async with asyncio.TaskGroup() as group:
         for _ in range(pace.concurrency):
             group.create_task(caller())
+    end_if_cancelled()
 
 
 def end_if_cancelled() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bursar.cli.callers import Pace, end_if_cancelled
+from bursar.cli.callers import Pace
 from bursar.cli.commit_log import CommitLog
 from bursar.cli.demo_folder import DemoFolder, FolderUnusable
 from bursar.cli.demo_server import DemoServer, ServerNotStarted
@@ -132,7 +132,6 @@ async def _run(
             keeper = asyncio.create_task(_keep_alive(server, replayer.note))
             try:
                 await replayer.run(log)
-                end_if_cancelled()
                 deadline_s = time.monotonic() + HOLD_TTL_S + SERVER_START_S
                 await replayer.sent(deadline_s)
                 left = await replayer.ended(deadline_s)
