@@ -51,9 +51,6 @@ WARNINGS_MAX = 100
 PAGE_DEFAULT = 50
 PAGE_MAX = 1_000
 
-NO_POLICY_ETAG = "0"
-"""The etag of the policy of an org that has none yet."""
-
 
 @dataclass(frozen=True, slots=True)
 class By:
@@ -155,6 +152,9 @@ class PolicyAdmin:
                     if etag or attempt == ATTEMPTS_MAX - 1:
                         raise
                     continue
+            elif not validate_only:
+                # Another server may have put it there a moment ago.
+                await self._decide_by(now.document, now.number)
             return Applied(document.org, head, changes, warnings)
         raise conflict(document.org)
 
@@ -307,6 +307,12 @@ class PolicyAdmin:
         # Other servers hear of it; who asked this one finds it here when the call returns.
         self._policies.replace(policy, head.number)
         return head
+
+    async def _decide_by(self, document: PolicyDocument | None, number: int) -> None:
+        """Let a version decide on this server, unless that or a newer one does."""
+        if document is not None and number > self._policies.number(document.org):
+            policy = await asyncio.to_thread(compile_policy, document)
+            self._policies.replace(policy, number)
 
     async def _now(self, org: str) -> _Now:
         stored = await self._store.load(org)

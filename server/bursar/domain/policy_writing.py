@@ -32,11 +32,6 @@ def policy_content(document: PolicyDocument) -> Content:
     return _plain_mapping(document.model_dump(exclude_unset=True, by_alias=True))
 
 
-def budget_content(budget: BudgetDocument) -> Content:
-    """Return what a budget sets, without what it leaves to its defaults."""
-    return _plain_mapping(budget.model_dump(exclude_unset=True, by_alias=True))
-
-
 def write_policy(content: Mapping[str, Any]) -> str:
     """Return a policy as YAML. Comments of the text that it was read from are lost."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -105,8 +105,6 @@ class PolicyCases:
         """
         await self.watch.refresh()
         await self.admin.apply_files(files)
-        # Of servers that start at once another one may have applied them after the look above.
-        await self.watch.refresh()
         await self.watch.load_past_versions()
         if not self.policies.orgs():
             _log.warning("no_policies", what="every request is refused until one is applied")
