@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from bursar.domain.offer import Offer
 from bursar.engine.operations import (
@@ -33,6 +32,7 @@ class RecentCall:
         stream_id: Of its entry in the journal.
         now_ms: Time of its call.
         operation: What was carried out.
+        granted: How a reserve was; None for others.
     """
 
     epoch: str
@@ -40,6 +40,15 @@ class RecentCall:
     stream_id: str
     now_ms: int
     operation: Acknowledged
+    granted: Granted | None = None
+
+    def again(self) -> Acknowledged:
+        """Return the operation so that it can only go as it went, whatever the room is by now."""
+        if isinstance(self.operation, ReserveOperation) and self.granted is not None:
+            return _as_granted(self.operation, self.granted)
+        if isinstance(self.operation, ExtendOperation):
+            return _as_extended(self.operation)
+        return self.operation
 
     @property
     def reservation_id(self) -> str:
@@ -75,10 +84,15 @@ class RecentCalls:
         self._most = most
         self._count = 0
         self._calls: dict[int, deque[RecentCall]] = {}
+        self._newest: dict[int, RecentCall] = {}
 
     def add(self, shard: int, call: RecentCall) -> None:
         """Keep an operation."""
         self._calls.setdefault(shard, deque()).append(call)
+        # Answers arrive in another order than calls are made.
+        newest = self._newest.get(shard)
+        if newest is None or call.sequence >= newest.sequence:
+            self._newest[shard] = call
         self._count += 1
         if self._count > self._most:
             fullest = max(self._calls, key=lambda each: len(self._calls[each]))
@@ -87,11 +101,7 @@ class RecentCalls:
 
     def newest(self, shard: int) -> RecentCall | None:
         """Return the call of a shard with the highest number."""
-        # Answers arrive in another order than calls are made, but not in quite another one.
-        calls = self._calls.get(shard)
-        if not calls:
-            return None
-        return max(islice(reversed(calls), _LATE_ANSWERS), key=_sequence)
+        return self._newest.get(shard)
 
     def of(self, shard: int) -> list[RecentCall]:
         """Return what is kept of a shard, in the order of the calls."""
@@ -104,29 +114,26 @@ class RecentCalls:
         left = deque(call for call in calls if id(call) in ids)
         self._count += len(left) - len(calls)
         self._calls[shard] = left
+        if id(self._newest.get(shard)) not in ids:
+            self._newest.pop(shard, None)
 
     def shards(self) -> list[int]:
         """Return the shards of which something is kept."""
         return [shard for shard, calls in self._calls.items() if calls]
 
 
-_LATE_ANSWERS = 64
-
-
 def _sequence(call: RecentCall) -> int:
     return call.sequence
 
 
-def as_granted(operation: ReserveOperation, granted: Granted) -> ReserveOperation:
-    """Return a reserve that can only be granted as it was, whatever the room is by now."""
+def _as_granted(operation: ReserveOperation, granted: Granted) -> ReserveOperation:
     # Those before it stay in their places, so that the granted one keeps its number.
     before = tuple(_never(offer) for offer in operation.offers[: granted.offer])
     fixed = _fixed(operation.offers[granted.offer], granted.output_tokens)
     return replace(operation, offers=(*before, fixed))
 
 
-def as_extended(operation: ExtendOperation) -> ExtendOperation:
-    """Return an extend that finds room, whatever the room is by now."""
+def _as_extended(operation: ExtendOperation) -> ExtendOperation:
     return replace(operation, totals=tuple((total, None) for total, _ in operation.totals))
 
 

@@ -32,7 +32,7 @@ from bursar.engine.operations import (
     SettleOutcome,
     Swept,
 )
-from bursar.engine.recent import Acknowledged, RecentCall, as_extended, as_granted
+from bursar.engine.recent import Acknowledged, RecentCall
 from bursar.engine.rows import (
     Call,
     adjust_outcome,
@@ -111,7 +111,7 @@ class RedisEngine:
         return len(made), made.count(False)
 
     def _pack(self, shard: int, call: RecentCall, order: int) -> bytes:
-        return pack_call(call.operation, self._keys, shard, call.now_ms, order, self._kept)
+        return pack_call(call.again(), self._keys, shard, call.now_ms, order, self._kept)
 
     async def _make_again(self, shard: int, packed: bytes) -> bool:
         ready, now_ms = unpack_call(packed)
@@ -132,12 +132,12 @@ class RedisEngine:
                 reserve_outcome(operation, result)
                 for operation, result in zip(group, results, strict=True)
             ]
-            granted = [
-                as_granted(operation, outcome)
+            done = [
+                (operation, outcome)
                 for operation, outcome in zip(group, outcomes, strict=True)
                 if isinstance(outcome, Granted) and operation.book
             ]
-            await self.shards.acknowledge(shard, call, now_ms, granted)
+            await self.shards.acknowledge(shard, call, now_ms, done)
             return outcomes
 
         return await self._by_shard(operations, run)
@@ -162,7 +162,7 @@ class RedisEngine:
 
         async def run(shard: int, group: list[ExtendOperation]) -> list[ExtendOutcome]:
             call, results = await self._run(shard, group, now_ms)
-            done = [as_extended(each) for each in _done(group, results, ExtendCode.DONE)]
+            done = _done(group, results, ExtendCode.DONE)
             await self.shards.acknowledge(shard, call, now_ms, done)
             return [extend_outcome(result) for result in results]
 
@@ -327,5 +327,7 @@ _THERE: Mapping[str, tuple[int, ...]] = {
 """Replies of each script that say that the operation is carried out, now or before."""
 
 
-def _done(group: Sequence[Operated], results: Sequence[Any], code: int) -> list[Operated]:
-    return [each for each, result in zip(group, results, strict=True) if result[0] == code]
+def _done(
+    group: Sequence[Operated], results: Sequence[Any], code: int
+) -> list[tuple[Operated, None]]:
+    return [(each, None) for each, result in zip(group, results, strict=True) if result[0] == code]

@@ -15,6 +15,7 @@ from typing import Any
 
 from bursar.domain.errors import BursarError, ClockBehind, NotDurable, ShardCold
 from bursar.engine.keys import Keys
+from bursar.engine.operations import Granted
 from bursar.engine.recent import Acknowledged, RecentCall, RecentCalls
 from bursar.engine.rows import Call
 from bursar.engine.scripts import load_script
@@ -153,15 +154,19 @@ class Shards:
             self._sequences[shard] = max(sequence, self._sequences.get(shard, 0))
 
     async def acknowledge(
-        self, shard: int, call: Call, now_ms: int, operations: Sequence[Acknowledged]
+        self,
+        shard: int,
+        call: Call,
+        now_ms: int,
+        done: Sequence[tuple[Acknowledged, Granted | None]],
     ) -> None:
         """Keep what a call did until it is recorded, and wait until it is as safe as it has to be.
 
         Raises:
             NotDurable: It was carried out, but is not that safe yet.
         """
-        for operation in operations:
-            kept = RecentCall(call.epoch, call.sequence, call.entry_id, now_ms, operation)
+        for operation, granted in done:
+            kept = RecentCall(call.epoch, call.sequence, call.entry_id, now_ms, operation, granted)
             self.recent.add(shard, kept)
         await self._make_durable(shard, call)
 

@@ -188,16 +188,6 @@ class Store:
             following, names = await self._redis.scan(cursor, match=pattern, count=count)
             return int(following), list(names)
 
-    async def hashes(self, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-        """Return the fields of each hash; none where it is not there."""
-        if not keys:
-            return []
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in keys:
-                pipeline.hgetall(key)
-            return list(await pipeline.execute())
-
     async def add_member(self, key: str, member: str) -> None:
         """Add to a set."""
         async with self._translated():
