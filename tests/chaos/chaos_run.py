@@ -84,18 +84,22 @@ class Run:
     async def fault(self, name: str) -> None:
         """Let a fault happen, and end.
 
-        Around one that takes data out of Redis, everything that is there is recorded, before it and
-        after its rebuild: what a server answered that dies is known to Redis alone until it is.
-        With durability `ledger` nothing waits.
+        Before one that takes data out of Redis, everything that is there by then is recorded: what
+        a server answered that has died since is known to Redis alone until it is.
         """
-        loses = name in LOSES_REDIS_DATA and not self.is_durable
-        if loses:
+        if name in LOSES_REDIS_DATA and not self.is_durable:
             await self.until_recorded()
         self.faults.append(name)
         self.history.mark("fault", name)
         await self.nemesis.do(name)
         self.history.mark("fault_ended", name)
-        if loses:
+
+    async def settled(self, name: str) -> None:
+        """Wait until what a fault took out of Redis is there again, and recorded.
+
+        Until then it is known only to the server that answered it, which the next fault may kill.
+        """
+        if name in LOSES_REDIS_DATA and not self.is_durable:
             await self.nemesis.wait(1.0)
             await eventually_async(self._all_open, DRAINS_WITHIN_S)
             await self.until_recorded()

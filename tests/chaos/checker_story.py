@@ -208,6 +208,7 @@ class Story:
             {
                 "shard": SHARD,
                 "epoch": EPOCH,
+                "stream_id": f"{self.now_ms}-{self._sequence}",
                 "sequence": self._sequence,
                 "ordinal": 0,
                 "at": self.now_ms,

@@ -20,8 +20,8 @@ import redis
 
 _QUERIES = {
     "ledger_entries": "SELECT (extract(epoch FROM at) * 1000)::bigint AS at, shard, epoch,"
-    " sequence, ordinal, verb, org, reservation_id, request_id, late, counter_ids, slots, held,"
-    " committed, credit FROM ledger_entries",
+    " stream_id, sequence, ordinal, verb, org, reservation_id, request_id, late, counter_ids,"
+    " slots, held, committed, credit FROM ledger_entries",
     "counter_balances": "SELECT counter_id, slot, shard, kind, p1, p2, committed, held, credit"
     " FROM counter_balances",
     "open_holds": "SELECT org, hold_id, shard, state, expire_at_ms, hold FROM open_holds",

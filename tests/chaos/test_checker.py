@@ -28,6 +28,10 @@ from checker_story import (
 CHAOS = Path(__file__).parent
 
 
+AT_THE_END = {"sequence": 98, "stream_id": "9000000000000-0"}
+"""Place of an event that is planted after all others."""
+
+
 def names(found: list[object]) -> set[str]:
     return {f"{each.invariant} {each.name}" for each in found}  # type: ignore[attr-defined]
 
@@ -47,12 +51,12 @@ def reserve_lost(story: Story) -> None:
 
 
 def counted_twice(story: Story) -> None:
-    story.events.append({**story.event("record", "told later"), "sequence": 98})
+    story.events.append({**story.event("record", "told later"), **AT_THE_END})
 
 
 def two_commits(story: Story) -> None:
     """One commit is booked twice: held goes back once, the amount counts twice."""
-    again = {**story.event("commit", "spent"), "sequence": 98, "held": [0, 0]}
+    again = {**story.event("commit", "spent"), **AT_THE_END, "held": [0, 0]}
     story.events.append(again)
 
 
@@ -61,7 +65,7 @@ def one_place_twice(story: Story) -> None:
 
 
 def nobody_asked(story: Story) -> None:
-    row = {**story.event("record", "told later"), "sequence": 98}
+    row = {**story.event("record", "told later"), **AT_THE_END}
     story.events.append({**row, "request_id": "whose", "reservation_id": "acme.whose"})
 
 
@@ -111,7 +115,11 @@ def shown_as_nothing(story: Story) -> None:
 
 
 def two_ends(story: Story) -> None:
-    row = {**story.event("release", "given back"), "sequence": 98, "verb": "expire"}
+    row = {
+        **story.event("release", "given back"),
+        **AT_THE_END,
+        "verb": "expire",
+    }
     story.events.append({**row, "held": [0, 0]})
 
 
@@ -330,7 +338,7 @@ def test_a_grant_after_a_rebuild_comes_after_what_was_before(tmp_path: Path) -> 
     story.commit("first", LIMIT, LIMIT)
     story.wait(100)
     story.reserve("second", 1)
-    story.event("reserve", "second").update(epoch="a0", sequence=1)
+    story.event("reserve", "second").update(epoch="a0", sequence=1, stream_id="1-0")
     ledger, redis = story.dumps()
     ledger.append({"table": "rebuilds", "rebuild_id": 1, "shard": 0, "epoch": "a0"})
     assert names(violations(tmp_path, story, ledger, redis)) == {"I1 granted past the limit"}

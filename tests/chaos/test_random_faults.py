@@ -35,5 +35,6 @@ async def test_random_faults_under_load(seed: int, durability: str) -> None:
         for name in order[:FAULTS]:
             print(name, end=" ", flush=True)
             await run.fault(name)
+            await run.settled(name)
             await run.nemesis.wait(0.3)
         await run.finish()

@@ -56,6 +56,7 @@ class Entry:
     cost_nano_usd: int | None = 0
     shard: int = 0
     epoch: str = "e1"
+    stream_id: str = ""
     ordinal: int = 0
     outcome: str = "succeeded"
     late: bool = False
@@ -97,6 +98,7 @@ async def store(database: Database, entries: Sequence[Entry]) -> None:
 
 def _record(entry: Entry) -> tuple[object, ...]:
     values: dict[str, object] = {name: getattr(entry, name) for name in COLUMNS[1:]}
+    values["stream_id"] = entry.stream_id or f"{entry.at_ms}-{entry.sequence}"
     values["labels"] = json.dumps(entry.labels)
     values["custom_meters"] = json.dumps(entry.custom_meters)
     for name in ("counter_ids", "slots", "held", "committed", "credit"):

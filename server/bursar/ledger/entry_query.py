@@ -18,8 +18,8 @@ from bursar.ledger.times import from_us, to_ms, to_time, to_us
 PAGE_DEFAULT = 50
 PAGE_MAX = 1_000
 
-_KEY = ("at", "shard", "epoch", "sequence", "ordinal")
-_KEY_SQL = 'at, shard, epoch COLLATE "C", sequence, ordinal'
+_KEY = ("at", "shard", "epoch", "sequence", "ordinal", "stream_id")
+_KEY_SQL = 'at, shard, epoch COLLATE "C", sequence, ordinal, stream_id COLLATE "C"'
 _COLUMNS = (
     *_KEY,
     "verb",
@@ -149,7 +149,7 @@ async def list_entries(
     size = min(page_size or PAGE_DEFAULT, PAGE_MAX)
     after: list[object] | None = None
     if page_token:
-        at_us, *rest = read_page_token(question, page_token, (int, int, str, int, int))
+        at_us, *rest = read_page_token(question, page_token, (int, int, str, int, int, str))
         after = [_instant(int(at_us)), *rest]
     statement, values = _statement(question, after, size + 1)
     async with database.transaction(snapshot=True) as connection:
@@ -193,7 +193,7 @@ def _statement(
     direction, beyond = ("DESC", "<") if question.newest_first else ("ASC", ">")
     if after is not None:
         at = add(after[0])
-        casts = ("::int", "::text", "::bigint", "::int")
+        casts = ("::int", "::text", "::bigint", "::int", "::text")
         rest = ", ".join(add(each, cast) for each, cast in zip(after[1:], casts, strict=True))
         # The first of the two is what an index and the choice of partitions understand.
         conditions.append(f"at {beyond}= {at} AND ({_KEY_SQL}) {beyond} ({at}, {rest})")

@@ -40,6 +40,7 @@ class LedgerRow:
     at_ms: int
     shard: int
     epoch: str
+    stream_id: str
     sequence: int
     ordinal: int
     verb: str
@@ -158,26 +159,25 @@ def fold(
         over = (drained or {}).get(shard, frozenset()) - {before.epoch}
         for entry in entries:
             is_over = entry.fields.get(b"e", b"").decode(errors="replace") in over
-            sequence = 0 if is_over else _take(batch, shard, after, entry, retention)
+            sequence = 0 if is_over else _take(batch, shard, before.epoch, entry, retention)
             after = Position(before.epoch, entry.stream_id, max(sequence, after.sequence))
         if after != before:
             batch.moves[shard] = (before, after)
     return batch
 
 
-def _take(
-    batch: Batch, shard: int, last: Position, entry: JournalEntry, retention: Retention
-) -> int:
+def _take(batch: Batch, shard: int, epoch: str, entry: JournalEntry, retention: Retention) -> int:
     """Add an entry whole, or set it aside whole; return its sequence number, 0 if it has none."""
-    fields, epoch = entry.fields, last.epoch
+    fields = entry.fields
     try:
         if fields[b"e"].decode() != epoch:
             raise ValueError(f"of generation {fields[b'e']!r}, not {epoch!r}")
         sequence, at_ms = int(fields[b"s"]), int(fields[b"t"])
-        # A shard that went back gives numbers a second time until that is noticed. Both count.
-        label = epoch if sequence > last.sequence else f"{epoch}@{entry.stream_id}"
         events = [_Event.read(shard, raw) for raw in decode_events(fields[b"d"])]
-        rows = [event.row(label, sequence, at_ms, ordinal) for ordinal, event in enumerate(events)]
+        rows = [
+            event.row(epoch, entry.stream_id, sequence, at_ms, ordinal)
+            for ordinal, event in enumerate(events)
+        ]
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         packed = b"".join(name + b" " + value + b"\n" for name, value in sorted(fields.items()))
         fault = f"{type(error).__name__}: {error}"[:500]
@@ -216,7 +216,7 @@ class _Event:
             raise ValueError(f"an unknown verb {verb!r}")
         return cls(shard, verb.decode(), OrgId(org), hold_id, hold, packed, deltas, note)
 
-    def row(self, epoch: str, sequence: int, at_ms: int, ordinal: int) -> LedgerRow:
+    def row(self, epoch: str, stream_id: str, sequence: int, at_ms: int, ordinal: int) -> LedgerRow:
         hold = self.hold
         subject, request_id, version = Subject(self.org), "", ""
         target = parse_target_key(hold.target)
@@ -233,6 +233,7 @@ class _Event:
             at_ms=at_ms,
             shard=self.shard,
             epoch=epoch,
+            stream_id=stream_id,
             sequence=sequence,
             ordinal=ordinal,
             verb=self.verb,

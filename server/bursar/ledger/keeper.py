@@ -42,12 +42,10 @@ class Kept:
 
     Attributes:
         shards: Ours.
-        waiting: Journal entries that wait, by shard.
         refused: Shards that cannot be kept until someone decides, and why.
     """
 
     shards: frozenset[int]
-    waiting: Mapping[int, int]
     refused: Mapping[int, str]
 
 
@@ -93,7 +91,6 @@ class Keeper:
         self._recorded = recorded
         self._steady_s = steady_s
         self._known: dict[int, Position] = {}
-        self._waiting: dict[int, int] = {}
         self._refused: dict[int, str] = {}
         self._stuck_since: dict[int, float] = {}
         self._last_seen: Mapping[int, object] = {}
@@ -106,7 +103,7 @@ class Keeper:
     @property
     def kept(self) -> Kept:
         """How the shards of this server are."""
-        return Kept(self._locks.held, dict(self._waiting), dict(self._refused))
+        return Kept(self._locks.held, dict(self._refused))
 
     @property
     def oldest_waiting_ms(self) -> int | None:
@@ -246,12 +243,11 @@ class Keeper:
         journals = await self._journal.read(
             {shard: position.stream_id for shard, position in ours.items()}, READ_ENTRIES_MAX
         )
-        self._waiting = {shard: len(entries) for shard, entries in journals.items() if entries}
         self._oldest_ms = min(
             (int(entries[0].fields.get(b"t", 0)) for entries in journals.values() if entries),
             default=None,
         )
-        if not self._waiting:
+        if self._oldest_ms is None:
             return False
         batch = fold(journals, ours, self._retention)
         try:
@@ -263,7 +259,7 @@ class Keeper:
             raise
         await self._note(batch)
         self._oldest_ms = None
-        return any(count == READ_ENTRIES_MAX for count in self._waiting.values())
+        return any(len(entries) == READ_ENTRIES_MAX for entries in journals.values())
 
     async def _note(self, batch: Batch) -> None:
         for reject in batch.rejects:

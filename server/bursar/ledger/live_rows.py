@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -150,8 +150,3 @@ async def live_holds(
             waiting = []
     if waiting:
         yield waiting
-
-
-def chunks(rows: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    """Return a sequence in parts of a size."""
-    return [rows[at : at + size] for at in range(0, len(rows), size)]

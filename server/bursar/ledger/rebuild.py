@@ -27,7 +27,7 @@ from bursar.failpoints import failpoint
 from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
 from bursar.ledger.fold import Position, Retention, fold
-from bursar.ledger.live_rows import STATEMENT_S, Balance, live_balances, live_holds
+from bursar.ledger.live_rows import Balance, live_balances, live_holds
 from bursar.ledger.positions import Positions
 from bursar.ledger.recorder import Recorder
 
@@ -51,9 +51,7 @@ class Progress:
 
     Attributes:
         shards: Which, with why.
-        phase: What is being done.
         counters: Written so far.
-        counters_total: To be written in all; 0 until it is known.
         holds: Written so far, those included that only answer repeated calls.
         resent: Acknowledged calls that were made again, by shard.
         committed_nano_usd: By org and budget.
@@ -61,9 +59,7 @@ class Progress:
     """
 
     shards: Mapping[int, str]
-    phase: str = "fence"
     counters: int = 0
-    counters_total: int = 0
     holds: int = 0
     resent: dict[int, int] = field(default_factory=dict)
     committed_nano_usd: dict[tuple[int, str, str], int] = field(
@@ -124,7 +120,6 @@ class Rebuilder:
             shard: await self._data.fence(shard, token=token) for shard, token in tokens.items()
         }
         failpoint("rebuild_after_fence")
-        progress.phase = "drain"
         before = await self._drain(list(causes))
         after = {
             shard: Position(
@@ -139,24 +134,21 @@ class Rebuilder:
         moves = {shard: (before[shard], after[shard], causes[shard]) for shard in causes}
         rebuild_ids = await self._positions.begin_epochs(self._server_id, moves)
         failpoint("rebuild_after_epoch")
-        progress.phase = "purge"
         if not await self._data.purge(tokens):
             raise TakenOver("another server rebuilds one of the shards")
         failpoint("rebuild_after_purge")
-        progress.phase = "load"
         await self._load(tokens, rebuild_ids, progress)
         failpoint("rebuild_before_open")
-        progress.phase = "send again"
         await self._open(tokens, after, fenced, replaying=True)
         await self._send_again(after, progress)
         await self._open(tokens, after, fenced, replaying=False)
         failpoint("rebuild_after_open")
         await self._note(rebuild_ids, progress, ended=True)
-        progress.phase = "done"
 
     async def _drain(self, shards: list[int]) -> dict[int, Position]:
         """Record what the stopped journals still have, and return how far they are recorded."""
         positions = await self._positions.load()
+        known = {shard: await self._positions.known_epochs(shard) for shard in shards}
         while True:
             wanted = {shard: positions[shard] for shard in shards}
             journals = await self._journal.read(
@@ -164,7 +156,6 @@ class Rebuilder:
             )
             if not any(journals.values()):
                 return wanted
-            known = {shard: await self._positions.known_epochs(shard) for shard in shards}
             batch = fold(journals, wanted, self._retention, known)
             await self._recorder.write(batch)
             positions |= {shard: after for shard, (_, after) in batch.moves.items()}
@@ -175,13 +166,6 @@ class Rebuilder:
         now_ms = self._now_ms()
         noted_s = time.monotonic()
         async with self._database.transaction(snapshot=True) as connection:
-            progress.counters_total = await connection.fetchval(
-                "SELECT count(DISTINCT counter_id) FROM counter_balances "
-                "WHERE shard = ANY($1::int[]) AND expire_at_ms > $2",
-                list(tokens),
-                now_ms,
-                timeout=STATEMENT_S,
-            )
             for shard, token in tokens.items():
                 async for balances in live_balances(connection, shard, now_ms, _PAGE):
                     rows = [balance.row(now_ms) for balance in balances]

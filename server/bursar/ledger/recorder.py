@@ -12,8 +12,9 @@ from bursar.ledger.fold import Batch, LedgerRow
 from bursar.ledger.times import to_time
 
 _COLUMNS = (
-    "at", "shard", "epoch", "sequence", "ordinal", "verb", "org", "reservation_id", "request_id",
-    "team", "feature", "agent", "user", "task", "labels", "provider", "model", "outcome", "late",
+    "at", "shard", "epoch", "stream_id", "sequence", "ordinal", "verb", "org", "reservation_id",
+    "request_id", "team", "feature", "agent", "user", "task", "labels", "provider", "model",
+    "outcome", "late",
     "estimated", "requests", "input_tokens", "output_tokens", "cache_read_tokens",
     "cache_write_tokens", "input_audio_tokens", "reasoning_tokens", "output_audio_tokens",
     "cost_nano_usd", "custom_meters", "policy_version", "detail", "counter_ids", "slots", "held",
@@ -211,8 +212,9 @@ _USAGE_FIELDS = (
 def _record(row: LedgerRow) -> tuple[object, ...]:
     subject, usage = row.subject, row.usage
     return (
-        to_time(row.at_ms), row.shard, row.epoch, row.sequence, row.ordinal, row.verb, subject.org,
-        row.reservation_id, row.request_id, subject.team, subject.feature, subject.agent,
+        to_time(row.at_ms), row.shard, row.epoch, row.stream_id, row.sequence, row.ordinal,
+        row.verb, subject.org, row.reservation_id, row.request_id, subject.team, subject.feature,
+        subject.agent,
         subject.user, subject.task, json.dumps(dict(subject.labels)), row.target.provider,
         row.target.model, row.outcome, row.late, row.estimated, row.requests, row.input_tokens,
         row.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens,

@@ -140,9 +140,9 @@ def _positions(evidence: Evidence) -> Iterator[Violation]:
     position = {row["shard"]: row for row in evidence.tables.get("journal_position", [])}
     entries = defaultdict(list)
     for event in evidence.events:
-        entries[event.place[:3], event.epoch].append(event.place[3])
+        entries[event.place[:4], event.epoch, event.sequence].append(event.place[4])
     last_at: dict[tuple[int, str], int] = {}
-    for ((shard, _, sequence), epoch), ordinals in entries.items():
+    for ((shard, *_), epoch, sequence), ordinals in entries.items():
         if sorted(ordinals) != list(range(min(ordinals), min(ordinals) + len(ordinals))) or (
             min(ordinals) > 1
         ):

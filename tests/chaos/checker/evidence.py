@@ -111,12 +111,14 @@ class Event:
     """One row of the ledger.
 
     Attributes:
-        place: (shard, order of its epoch, sequence, ordinal): where it stands among all events.
+        place: (shard, order of its epoch, time and number of its entry in the journal, ordinal):
+            where it stands among all events.
         deltas: {held, committed, credit} by (counter, slot).
     """
 
-    place: tuple[int, int, int, int]
+    place: tuple[int, int, int, int, int]
     epoch: str
+    sequence: int
     at_ms: int
     verb: str
     org: str
@@ -126,10 +128,10 @@ class Event:
     deltas: Mapping[tuple[str, int], tuple[int, int, int]]
 
     def __str__(self) -> str:
-        shard, _, sequence, ordinal = self.place
+        shard, *_, ordinal = self.place
         return (
-            f"{self.verb} of {self.reservation_id} in shard {shard} at {self.epoch}/{sequence}/"
-            f"{ordinal}"
+            f"{self.verb} of {self.reservation_id} in shard {shard} at "
+            f"{self.epoch}/{self.sequence}/{ordinal}"
         )
 
 
@@ -269,10 +271,12 @@ def _events(rows: list[dict[str, Any]], rebuilds: list[dict[str, Any]]) -> list[
             held, committed, credit = (a + b for a, b in zip(before, amounts, strict=True))
             deltas[counter_id, slot] = (held, committed, credit)
         order = orders.get((row["shard"], row["epoch"]), 0)
+        entry_ms, _, number = row["stream_id"].partition("-")
         events.append(
             Event(
-                place=(row["shard"], order, row["sequence"], row["ordinal"]),
+                place=(row["shard"], order, int(entry_ms), int(number), row["ordinal"]),
                 epoch=row["epoch"],
+                sequence=row["sequence"],
                 at_ms=row["at"],
                 verb=row["verb"],
                 org=row["org"],

@@ -23,12 +23,14 @@ CREATE TABLE journal_position (
     recorded_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One row for each event, append-only. counter_ids, slots, held, committed and credit are
+-- One row for each event, append-only, named by its place in the journal: a shard that went back
+-- gives sequence numbers a second time until that is noticed. counter_ids, slots, held, committed and credit are
 -- parallel: what the event added to each counter that it touched.
 CREATE TABLE ledger_entries (
     at                  timestamptz NOT NULL,
     shard               integer     NOT NULL,
     epoch               text        NOT NULL,
+    stream_id           text        NOT NULL,
     sequence            bigint      NOT NULL,
     ordinal             integer     NOT NULL,
     verb                text        NOT NULL,
@@ -63,7 +65,7 @@ CREATE TABLE ledger_entries (
     held                bigint[]    NOT NULL,
     committed           bigint[]    NOT NULL,
     credit              bigint[]    NOT NULL,
-    PRIMARY KEY (at, shard, epoch, sequence, ordinal)
+    PRIMARY KEY (at, shard, epoch, stream_id, ordinal)
 ) PARTITION BY RANGE (at);
 CREATE INDEX ledger_entries_by_org ON ledger_entries (org, at);
 CREATE INDEX ledger_entries_by_reservation ON ledger_entries (reservation_id);
