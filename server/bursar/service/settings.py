@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         ge=0,
         le=10_000_000,
         description="Acknowledged calls that a server keeps until they are recorded, to send them "
-        "again where Redis loses them; about 4 KB each.",
+        "again where Redis loses them.",
     )
     durability: Literal["redis", "replicated", "ledger"] = Field(
         "redis",
