@@ -17,9 +17,10 @@ from bursar import failpoints
 from bursar.domain.errors import BursarError, ShardCold
 from bursar.domain.subject import OrgId, Subject
 from bursar.engine.journal import Journal
+from bursar.engine.keys import Tombstones
 from bursar.engine.shard_data import CounterRow
 from bursar.ledger import recorder as recorder_module
-from bursar.ledger.fold import Retention, fold
+from bursar.ledger.fold import fold
 from bursar.ledger.rebuild import Progress
 from bursar.ledger.recorder import PositionMoved, Recorder
 
@@ -67,7 +68,7 @@ async def read_batch(world: LedgerWorld) -> tuple[Recorder, recorder_module.Batc
     position = (await server.ledger.positions.load())[0]
     journal = Journal(server.store, world.keys)
     entries = await journal.read({0: position.stream_id}, 1_000)
-    return Recorder(world.database), fold(entries, {0: position}, Retention(1_000, 1_000))
+    return Recorder(world.database), fold(entries, {0: position}, Tombstones(1_000, 1_000))
 
 
 async def record_twice(world: LedgerWorld) -> list[object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bursar.domain.meter import COUNTER_MAX
-from bursar.engine.keys import Keys
+from bursar.engine.keys import Keys, Tombstones
 from bursar.engine.operations import (
     AdjustOperation,
     RecordOperation,
@@ -20,14 +20,6 @@ from bursar.engine.rows import Call, adjustment_row, offer_row, retarget_row
 from bursar.engine.wire import pack, unpack
 
 _ORDER_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Tombstones:
-    """How long ended holds answer repeated calls, in ms."""
-
-    settled_ms: int
-    expired_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,19 @@ KIND_PLAIN, KIND_ROLLING, KIND_TASK = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
+class Tombstones:
+    """How long ended holds answer repeated calls, in ms.
+
+    Attributes:
+        settled_ms: After a commit, a release or a record.
+        expired_ms: After an expiry, and how long an adjustment is remembered.
+    """
+
+    settled_ms: int
+    expired_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """Builds the names.
 

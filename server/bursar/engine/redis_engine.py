@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from bursar.domain.budget import Counter, CounterValues
 from bursar.domain.errors import BursarError
 from bursar.domain.subject import OrgId
-from bursar.engine.calls import Tombstones, pack_call, prepare, unpack_call
+from bursar.engine.calls import pack_call, prepare, unpack_call
 from bursar.engine.keys import hold_name
 from bursar.engine.operations import (
     AdjustCode,
@@ -72,8 +72,7 @@ class RedisEngine:
         self.shards = shards
         self._store = shards.store
         self._keys = shards.keys
-        limits = shards.limits
-        self._kept = Tombstones(limits.tombstone_ms, limits.expired_tombstone_ms)
+        self._kept = shards.limits.tombstones
 
     async def say_again(self, shard: int, calls: Sequence[RecentCall], server_id: str) -> None:
         """Say which calls that this server answered a rebuilt shard may lack.

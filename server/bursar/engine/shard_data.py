@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bursar.engine.keys import Keys
 from bursar.engine.scripts import load_script
-from bursar.engine.store import ShardState, Store
+from bursar.engine.store import ShardMark, Store
 from bursar.engine.wire import pack, unpack
 
 _PURGE_PAGE = 2_000
@@ -81,7 +81,7 @@ class ShardData:
         self._store = store
         self.keys = keys
 
-    async def states(self) -> list[ShardState]:
+    async def states(self) -> list[ShardMark]:
         """Return how every shard is marked, in order."""
         shards = range(self.keys.shard_count)
         return await self._store.shard_states([self.keys.meta(shard) for shard in shards])

@@ -14,13 +14,13 @@ from enum import IntEnum
 from typing import Any
 
 from bursar.domain.errors import BursarError, ClockBehind, NotDurable, ShardCold
-from bursar.engine.keys import Keys
+from bursar.engine.keys import Keys, Tombstones
 from bursar.engine.operations import Granted
 from bursar.engine.recent import Acknowledged, RecentCall, RecentCalls
 from bursar.engine.rows import Call
 from bursar.engine.scripts import load_script
 from bursar.engine.shard_data import ShardData
-from bursar.engine.store import ShardState, Store
+from bursar.engine.store import ShardMark, Store
 from bursar.engine.wire import pack, unpack
 from bursar.failpoints import failpoint
 
@@ -62,6 +62,11 @@ class EngineLimits:
     clock_lag_ms_max: int = 5_000
     recent_calls_max: int = 20_000
     replicas: int = 0
+
+    @property
+    def tombstones(self) -> Tombstones:
+        """How long ended holds answer repeated calls."""
+        return Tombstones(self.tombstone_ms, self.expired_tombstone_ms)
 
 
 class _Status(IntEnum):
@@ -170,7 +175,7 @@ class Shards:
             self.recent.add(shard, kept)
         await self._make_durable(shard, call)
 
-    async def look(self) -> list[ShardState]:
+    async def look(self) -> list[ShardMark]:
         """Learn which shards have lost their data, or have it back, also those nobody asks.
 
         A shard that has lost calls which this server saw answered is stopped for every server.

@@ -68,7 +68,7 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardState:
+class ShardMark:
     """How a shard's data is marked in Redis.
 
     Attributes:
@@ -216,7 +216,7 @@ class Store:
                 pipeline.execute_command(*command)
             return list(await pipeline.execute())
 
-    async def shard_states(self, meta_keys: Sequence[str]) -> list[ShardState]:
+    async def shard_states(self, meta_keys: Sequence[str]) -> list[ShardMark]:
         """Return how each shard's data is marked."""
         async with self._translated():
             pipeline = self._redis.pipeline(transaction=False)
@@ -226,7 +226,7 @@ class Store:
                 )
             replies = await pipeline.execute()
             return [
-                ShardState(
+                ShardMark(
                     _text(epoch) if epoch else "",
                     int(sequence or 0),
                     int(newest or 0),

@@ -14,7 +14,7 @@ from bursar.domain import meter
 from bursar.domain.meter import Usage
 from bursar.domain.subject import OrgId, Subject, Target, parse_target_key
 from bursar.engine.journal import JournalEntry, decode_events
-from bursar.engine.keys import KIND_PLAIN, hold_name
+from bursar.engine.keys import KIND_PLAIN, Tombstones, hold_name
 from bursar.engine.operations import EntryFlags, Hold, HoldEntry, HoldState
 from bursar.engine.payload import UsageNote, decode_payload, decode_usage_note
 from bursar.engine.wire import decode_hold, unpack
@@ -23,14 +23,6 @@ _HOUR_MS = 3_600_000
 _DELTAS = 3
 _BEGINNING_VERBS = ("reserve", "record", "adjust")
 _NO_USAGE = UsageNote(Target("", ""), "", False, Usage())
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long ended holds answer repeated calls, in ms; as the engine has it."""
-
-    tombstone_ms: int
-    expired_tombstone_ms: int
 
 
 @dataclass(slots=True)
@@ -141,7 +133,7 @@ class Batch:
 def fold(
     journals: Mapping[int, list[JournalEntry]],
     positions: Mapping[int, Position],
-    retention: Retention,
+    kept: Tombstones,
     drained: Mapping[int, frozenset[str]] | None = None,
 ) -> Batch:
     """Return what entries come to.
@@ -149,7 +141,7 @@ def fold(
     Args:
         journals: By shard, what follows its position, in order.
         positions: By shard, how far it is recorded.
-        retention: How long ended holds are kept.
+        kept: How long ended holds answer repeated calls.
         drained: By shard, generations that were in force before: their journals were recorded
             to the end, so what is still there of them is passed over.
     """
@@ -159,14 +151,14 @@ def fold(
         over = (drained or {}).get(shard, frozenset()) - {before.epoch}
         for entry in entries:
             is_over = entry.fields.get(b"e", b"").decode(errors="replace") in over
-            sequence = 0 if is_over else _take(batch, shard, before.epoch, entry, retention)
+            sequence = 0 if is_over else _take(batch, shard, before.epoch, entry, kept)
             after = Position(before.epoch, entry.stream_id, max(sequence, after.sequence))
         if after != before:
             batch.moves[shard] = (before, after)
     return batch
 
 
-def _take(batch: Batch, shard: int, epoch: str, entry: JournalEntry, retention: Retention) -> int:
+def _take(batch: Batch, shard: int, epoch: str, entry: JournalEntry, kept: Tombstones) -> int:
     """Add an entry whole, or set it aside whole; return its sequence number, 0 if it has none."""
     fields = entry.fields
     try:
@@ -187,7 +179,7 @@ def _take(batch: Batch, shard: int, epoch: str, entry: JournalEntry, retention: 
         batch.rows.append(row)
         _add_balances(batch, row)
         _add_usage(batch, row)
-        batch.holds[event.org, event.hold_id] = event.hold_after(at_ms, retention)
+        batch.holds[event.org, event.hold_id] = event.hold_after(at_ms, kept)
     return sequence
 
 
@@ -289,14 +281,14 @@ class _Event:
                 cost = max(booked)
         return cost + added.get(meter.COST, 0)
 
-    def hold_after(self, at_ms: int, retention: Retention) -> HoldAfter:
+    def hold_after(self, at_ms: int, kept: Tombstones) -> HoldAfter:
         state = self.hold.state
         if state in (HoldState.OPEN, HoldState.CREDIT):
             keep_until_ms = 0
         elif state in (HoldState.EXPIRED, HoldState.ADJUSTED):
-            keep_until_ms = at_ms + retention.expired_tombstone_ms
+            keep_until_ms = at_ms + kept.expired_ms
         else:
-            keep_until_ms = at_ms + retention.tombstone_ms
+            keep_until_ms = at_ms + kept.settled_ms
         return HoldAfter(self.shard, state, self.hold.expire_ms, keep_until_ms, self.packed)
 
 

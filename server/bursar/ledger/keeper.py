@@ -14,11 +14,12 @@ import structlog
 
 from bursar.domain.errors import BursarError
 from bursar.engine.journal import Journal, is_after
+from bursar.engine.keys import Tombstones
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shard_data import ShardData
-from bursar.engine.store import ShardState
+from bursar.engine.store import ShardMark
 from bursar.failpoints import failpoint
-from bursar.ledger.fold import Batch, Position, Retention, fold
+from bursar.ledger.fold import Batch, Position, fold
 from bursar.ledger.locks import ShardLocks
 from bursar.ledger.positions import Positions
 from bursar.ledger.rebuild import Progress, Rebuilder
@@ -62,7 +63,7 @@ class Keeper:
         recorder: Recorder,
         rebuilder: Rebuilder,
         engine: RedisEngine,
-        retention: Retention,
+        tombstones: Tombstones,
         recorded: Callable[[int, Position], None],
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,7 +77,7 @@ class Keeper:
             recorder: Writes batches.
             rebuilder: Rebuilds shards.
             engine: Of this server.
-            retention: How long ended holds are kept.
+            tombstones: How long ended holds answer repeated calls.
             recorded: Told of each shard that is recorded further.
             steady_s: A clock that never goes back.
         """
@@ -87,7 +88,7 @@ class Keeper:
         self._recorder = recorder
         self._rebuilder = rebuilder
         self._shards = engine.shards
-        self._retention = retention
+        self._tombstones = tombstones
         self._recorded = recorded
         self._steady_s = steady_s
         self._known: dict[int, Position] = {}
@@ -120,7 +121,7 @@ class Keeper:
         """Shards that this server rebuilds now."""
         return self._being_rebuilt
 
-    async def look(self, look: Callable[[], Awaitable[list[ShardState]]]) -> None:
+    async def look(self, look: Callable[[], Awaitable[list[ShardMark]]]) -> None:
         """Take free shards, and see to those that are not what is in force.
 
         Args:
@@ -145,7 +146,7 @@ class Keeper:
             self._being_rebuilt = frozenset(cold)
             self._rebuilding = asyncio.create_task(self._rebuild(cold))
 
-    async def _cause(self, shard: int, state: ShardState) -> str:
+    async def _cause(self, shard: int, state: ShardMark) -> str:
         """Return why a shard has to be rebuilt; empty where it has not, or must not."""
         position = self._known[shard]
         if state.epoch == position.epoch and state.epoch:
@@ -249,7 +250,7 @@ class Keeper:
         )
         if self._oldest_ms is None:
             return False
-        batch = fold(journals, ours, self._retention)
+        batch = fold(journals, ours, self._tombstones)
         try:
             await self._recorder.write(batch)
         except PositionMoved:
@@ -278,13 +279,16 @@ class Keeper:
             await self._journal.trim(shard, after.epoch, after.stream_id)
         failpoint("after_trim")
 
-    async def end_stuck(self) -> None:
-        """Take shards from a server that has their locks and does nothing: one that is stopped."""
+    async def end_stuck(self, positions: Mapping[int, Position]) -> None:
+        """Take shards from a server that has their locks and does nothing: one that is stopped.
+
+        Args:
+            positions: How far every shard is recorded now.
+        """
         others = set(range(self._data.keys.shard_count)) - self._locks.held
         if not others:
             self._stuck_since = {}
             return
-        positions = await self._positions.load()
         rebuilding = await self._positions.rebuilding()
         seen = {shard: (positions[shard], rebuilding.get(shard)) for shard in others}
         shards = sorted(others)

@@ -13,7 +13,7 @@ from bursar.domain.errors import LedgerUnavailable, ShardCold
 from bursar.engine.journal import Journal
 from bursar.engine.redis_engine import RedisEngine
 from bursar.ledger.database import Database
-from bursar.ledger.fold import Position, Retention
+from bursar.ledger.fold import Position
 from bursar.ledger.keeper import Keeper
 from bursar.ledger.locks import ShardLocks
 from bursar.ledger.overseer import ShardOverseer
@@ -91,7 +91,7 @@ class Ledger:
         self._confirmations = confirmations
         self._watch = ShardWatch(database, self.positions, engine, self.server_id)
         self.address = ""
-        retention = Retention(limits.tombstone_ms, limits.expired_tombstone_ms)
+        tombstones = limits.tombstones
         journal, recorder = Journal(store, data.keys), Recorder(database)
         rebuilder = Rebuilder(
             database=database,
@@ -99,7 +99,7 @@ class Ledger:
             journal=journal,
             recorder=recorder,
             engine=engine,
-            retention=retention,
+            tombstones=tombstones,
             server_id=self.server_id,
             now_ms=now_ms,
             new_token=lambda: secrets.token_hex(8),
@@ -113,10 +113,10 @@ class Ledger:
             recorder=recorder,
             rebuilder=rebuilder,
             engine=engine,
-            retention=retention,
+            tombstones=tombstones,
             recorded=self._recorded,
         )
-        self.verifier = Verifier(database, store, data, retention, now_ms)
+        self.verifier = Verifier(database, store, data, tombstones, now_ms)
         self.overseer = ShardOverseer(
             engine=engine,
             data=data,
@@ -157,8 +157,7 @@ class Ledger:
 
     async def beat(self) -> None:
         """Say that this server is there, and take over from those that stand still."""
-        await self._watch.beat(self.address)
-        await self.keeper.end_stuck()
+        await self.keeper.end_stuck(await self._watch.beat(self.address))
 
     def figures(self) -> Figures:
         """Return the numbers that operators watch."""

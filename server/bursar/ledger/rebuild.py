@@ -19,6 +19,7 @@ from bursar.domain import meter
 from bursar.domain.budget import parse_counter_id
 from bursar.domain.errors import BursarError
 from bursar.engine.journal import BEGINNING, Journal
+from bursar.engine.keys import Tombstones
 from bursar.engine.operations import HoldState
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shard_data import Fenced, HoldRow, Row, ShardData
@@ -26,7 +27,7 @@ from bursar.engine.wire import decode_hold, unpack
 from bursar.failpoints import failpoint
 from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
-from bursar.ledger.fold import Position, Retention, fold
+from bursar.ledger.fold import Position, fold
 from bursar.ledger.live_rows import Balance, live_balances, live_holds
 from bursar.ledger.positions import Positions
 from bursar.ledger.recorder import Recorder
@@ -88,7 +89,7 @@ class Rebuilder:
         journal: Journal,
         recorder: Recorder,
         engine: RedisEngine,
-        retention: Retention,
+        tombstones: Tombstones,
         server_id: str,
         now_ms: Callable[[], int],
         new_token: Callable[[], str],
@@ -99,7 +100,7 @@ class Rebuilder:
         self._journal = journal
         self._recorder = recorder
         self._engine = engine
-        self._retention = retention
+        self._tombstones = tombstones
         self._server_id = server_id
         self._now_ms = now_ms
         self._new_token = new_token
@@ -156,7 +157,7 @@ class Rebuilder:
             )
             if not any(journals.values()):
                 return wanted
-            batch = fold(journals, wanted, self._retention, known)
+            batch = fold(journals, wanted, self._tombstones, known)
             await self._recorder.write(batch)
             positions |= {shard: after for shard, (_, after) in batch.moves.items()}
 

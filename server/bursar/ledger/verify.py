@@ -13,6 +13,7 @@ from typing import Any
 
 from bursar.domain.errors import ShardCold
 from bursar.engine.journal import JournalEntry, is_after
+from bursar.engine.keys import Tombstones
 from bursar.engine.shard_data import GoneRow, HoldRow, Row, ShardData
 from bursar.engine.store import Store
 from bursar.engine.wire import decode_hold, unpack
@@ -24,7 +25,7 @@ from bursar.ledger.differences import (
     DifferenceKind,
     VerifyReport,
 )
-from bursar.ledger.fold import Batch, Position, Retention, fold
+from bursar.ledger.fold import Batch, Position, fold
 from bursar.ledger.live_rows import Balance, balances_of, live_balances, live_holds
 
 _PAGE = 200
@@ -93,14 +94,14 @@ class Verifier:
         database: Database,
         store: Store,
         data: ShardData,
-        retention: Retention,
+        tombstones: Tombstones,
         now_ms: Callable[[], int],
     ) -> None:
         self._database = database
         self._store = store
         self._data = data
         self._keys = data.keys
-        self._retention = retention
+        self._tombstones = tombstones
         self._now_ms = now_ms
 
     async def __call__(self, shard: int, *, org: str, deep: bool, repair: bool) -> VerifyReport:
@@ -309,7 +310,7 @@ class Verifier:
         if is_after(dropped, position.stream_id) or len(entries) == _WAITING_MAX:
             return None
         journal = [JournalEntry(stream_id.decode(), fields) for stream_id, fields in entries]
-        waiting = fold({shard: journal}, {shard: position}, self._retention)
+        waiting = fold({shard: journal}, {shard: position}, self._tombstones)
         return _Moment(int(sequence or 0), waiting, replies)
 
     async def _settle_page(

@@ -11,7 +11,7 @@ from bursar.domain.errors import NotDurable
 from bursar.engine.recent import RecentCall
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shards import LOST_CALLS
-from bursar.engine.store import ShardState
+from bursar.engine.store import ShardMark
 from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
 from bursar.ledger.fold import Position
@@ -51,7 +51,7 @@ class ShardWatch:
                 self._adopt(shard, position)
         await self._say_alive(address)
 
-    async def look(self) -> list[ShardState]:
+    async def look(self) -> list[ShardMark]:
         """Look at every shard, and adopt what was rebuilt since.
 
         Returns:
@@ -90,8 +90,12 @@ class ShardWatch:
         await self._engine.say_again(shard, lost, self._server_id)
         self._unsaid.discard(shard)
 
-    async def beat(self, address: str) -> None:
-        """Say that this server is there, and see that what it answered is recorded."""
+    async def beat(self, address: str) -> dict[int, Position]:
+        """Say that this server is there, and see that what it answered is recorded.
+
+        Returns:
+            How far every shard is recorded.
+        """
         await self._say_alive(address)
         positions = await self._positions.load()
         for shard, position in positions.items():
@@ -99,6 +103,7 @@ class ShardWatch:
         for shard in self._shards.recent.shards():
             if positions[shard].epoch == self._shards.epoch(shard):
                 await self._see_recorded(shard, positions[shard])
+        return positions
 
     async def _see_recorded(self, shard: int, position: Position) -> None:
         """Let go of what is recorded, and see to what is not and should be."""
