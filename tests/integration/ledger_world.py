@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio as redis
+from engine_calls import ask, commit, granted
 from engine_world import HandClock, compiled
 
 from bursar.authority.authority import Authority
@@ -154,3 +155,23 @@ async def open_ledger_world(
         yield world
     finally:
         await world.close()
+
+
+async def spend(world: LedgerWorld, count: int, tokens: int = 90) -> None:
+    """Reserve and commit some calls of 100 tokens or so each."""
+    start = len(await world.redis.keys(f"*{world.keys.namespace}*:h:*"))
+    for number in range(start, start + count):
+        one = await granted(world.authority, ask(f"r{number}", input_tokens=tokens))
+        await world.authority.settle(commit(one, input_tokens=tokens))
+
+
+async def recorded_tokens(world: LedgerWorld) -> int:
+    """Return what the record says is committed."""
+    [row] = await world.rows("SELECT coalesce(sum(committed), 0) AS n FROM counter_balances")
+    return int(row["n"])
+
+
+async def lose_all(world: LedgerWorld) -> None:
+    """Empty Redis."""
+    keys = [key async for key in world.redis.scan_iter(f"{{{world.keys.namespace}*", 1_000)]
+    await world.redis.delete(*keys)

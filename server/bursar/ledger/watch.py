@@ -112,9 +112,10 @@ class ShardWatch:
         current = [call for call in calls if call.epoch == position.epoch]
         before = [call for call in calls if call.epoch != position.epoch]
         due = [call for call in current if call.sequence <= position.sequence]
-        # Data that is lost is lost from the end: if the newest is there, those before it are.
-        if due and await unrecorded(self._database, shard, due[-1:]):
-            _log.error("answered_calls_missing", shard=shard, sequence=due[-1].sequence)
+        # Each of them: after a loss that nobody noticed, later calls are there all the same.
+        missing = await unrecorded(self._database, shard, due)
+        if missing:
+            _log.error("answered_calls_missing", shard=shard, calls=len(missing))
             await self._shards.data.fence(shard, epoch=position.epoch, why=LOST_CALLS)
             return
         left = [call for call in current if call.sequence > position.sequence]
