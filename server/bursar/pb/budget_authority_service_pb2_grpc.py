@@ -74,6 +74,11 @@ class BudgetAuthorityServiceStub:
                 request_serializer=bursar_dot_v1_dot_budget__authority__service__pb2.BatchRequest.SerializeToString,
                 response_deserializer=bursar_dot_v1_dot_budget__authority__service__pb2.BatchResponse.FromString,
                 _registered_method=True)
+        self.Session = channel.stream_stream(
+                '/bursar.v1.BudgetAuthorityService/Session',
+                request_serializer=bursar_dot_v1_dot_budget__authority__service__pb2.SessionRequest.SerializeToString,
+                response_deserializer=bursar_dot_v1_dot_budget__authority__service__pb2.SessionResponse.FromString,
+                _registered_method=True)
 
 
 class BudgetAuthorityServiceServicer:
@@ -137,6 +142,17 @@ class BudgetAuthorityServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Session(self, request_iterator, context):
+        """Session carries operations over one stream: any number at once, answered
+        in any order. Operations in flight together are independent: one that
+        needs the answer of another waits for it. An operation is answered exactly
+        once while the stream lasts. Where it breaks, what is not answered may be
+        sent again on another one with the same content.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BudgetAuthorityServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +190,11 @@ def add_BudgetAuthorityServiceServicer_to_server(servicer, server):
                     servicer.Batch,
                     request_deserializer=bursar_dot_v1_dot_budget__authority__service__pb2.BatchRequest.FromString,
                     response_serializer=bursar_dot_v1_dot_budget__authority__service__pb2.BatchResponse.SerializeToString,
+            ),
+            'Session': grpc.stream_stream_rpc_method_handler(
+                    servicer.Session,
+                    request_deserializer=bursar_dot_v1_dot_budget__authority__service__pb2.SessionRequest.FromString,
+                    response_serializer=bursar_dot_v1_dot_budget__authority__service__pb2.SessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -370,6 +391,33 @@ class BudgetAuthorityService:
             '/bursar.v1.BudgetAuthorityService/Batch',
             bursar_dot_v1_dot_budget__authority__service__pb2.BatchRequest.SerializeToString,
             bursar_dot_v1_dot_budget__authority__service__pb2.BatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Session(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/bursar.v1.BudgetAuthorityService/Session',
+            bursar_dot_v1_dot_budget__authority__service__pb2.SessionRequest.SerializeToString,
+            bursar_dot_v1_dot_budget__authority__service__pb2.SessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -272,3 +272,37 @@ class FieldViolation(_message.Message):
     field: str
     description: str
     def __init__(self, field: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+
+class SessionRequest(_message.Message):
+    __slots__ = ("operations",)
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[SessionOperation]
+    def __init__(self, operations: _Optional[_Iterable[_Union[SessionOperation, _Mapping]]] = ...) -> None: ...
+
+class SessionOperation(_message.Message):
+    __slots__ = ("correlation_id", "operation", "timeout")
+    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    correlation_id: int
+    operation: Operation
+    timeout: _duration_pb2.Duration
+    def __init__(self, correlation_id: _Optional[int] = ..., operation: _Optional[_Union[Operation, _Mapping]] = ..., timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SessionResponse(_message.Message):
+    __slots__ = ("results", "draining")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[SessionResult]
+    draining: bool
+    def __init__(self, results: _Optional[_Iterable[_Union[SessionResult, _Mapping]]] = ..., draining: _Optional[bool] = ...) -> None: ...
+
+class SessionResult(_message.Message):
+    __slots__ = ("correlation_id", "result", "replayed")
+    CORRELATION_ID_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    correlation_id: int
+    result: OperationResult
+    replayed: bool
+    def __init__(self, correlation_id: _Optional[int] = ..., result: _Optional[_Union[OperationResult, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...

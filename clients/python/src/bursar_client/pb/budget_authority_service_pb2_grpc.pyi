@@ -59,6 +59,13 @@ class BudgetAuthorityServiceStub:
     is not atomic: each operation succeeds or fails on its own, in order
     within one org.
     """
+    Session: _grpc.StreamStreamMultiCallable[_budget_authority_service_pb2.SessionRequest, _budget_authority_service_pb2.SessionResponse]
+    """Session carries operations over one stream: any number at once, answered
+    in any order. Operations in flight together are independent: one that
+    needs the answer of another waits for it. An operation is answered exactly
+    once while the stream lasts. Where it breaks, what is not answered may be
+    sent again on another one with the same content.
+    """
 
 @_typing.type_check_only
 class BudgetAuthorityServiceAsyncStub(BudgetAuthorityServiceStub):
@@ -90,6 +97,13 @@ class BudgetAuthorityServiceAsyncStub(BudgetAuthorityServiceStub):
     """Batch carries out up to 1,000 operations and answers in the same order. It
     is not atomic: each operation succeeds or fails on its own, in order
     within one org.
+    """
+    Session: _aio.StreamStreamMultiCallable[_budget_authority_service_pb2.SessionRequest, _budget_authority_service_pb2.SessionResponse]  # type: ignore[assignment]
+    """Session carries operations over one stream: any number at once, answered
+    in any order. Operations in flight together are independent: one that
+    needs the answer of another waits for it. An operation is answered exactly
+    once while the stream lasts. Where it breaks, what is not answered may be
+    sent again on another one with the same content.
     """
 
 class BudgetAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -161,6 +175,19 @@ class BudgetAuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Batch carries out up to 1,000 operations and answers in the same order. It
         is not atomic: each operation succeeds or fails on its own, in order
         within one org.
+        """
+
+    @_abc_1.abstractmethod
+    def Session(
+        self,
+        request_iterator: _MaybeAsyncIterator[_budget_authority_service_pb2.SessionRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_budget_authority_service_pb2.SessionResponse], _abc.AsyncIterator[_budget_authority_service_pb2.SessionResponse]]:
+        """Session carries operations over one stream: any number at once, answered
+        in any order. Operations in flight together are independent: one that
+        needs the answer of another waits for it. An operation is answered exactly
+        once while the stream lasts. Where it breaks, what is not answered may be
+        sent again on another one with the same content.
         """
 
 def add_BudgetAuthorityServiceServicer_to_server(servicer: BudgetAuthorityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
