@@ -94,7 +94,7 @@ async def test_an_operation_without_content(service: Service) -> None:
     answer = await service.authority.Batch(pb.BatchRequest(operations=operations))
     assert [granted(result) for result in answer.results] == [True, False, True]
     [violation] = answer.results[1].error.field_violations
-    assert violation.field == "operations[1]"
+    assert violation.field == "operations[1].operation"
 
 
 async def test_all_kinds_of_failures_side_by_side(service: Service) -> None:

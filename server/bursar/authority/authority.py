@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bursar.authority import extend, reserve, settle, usage
 from bursar.authority.clock import Clock
@@ -86,12 +87,36 @@ class Authority:
         """
         answers: list[Answer | BursarError] = []
         for kind, run in groupby(operations, key=_kind):
-            group = list(run)
-            try:
-                answers += await self._run_group(kind, group)
-            except BursarError as error:
-                answers += [error] * len(group)
+            answers += await self._group_or_errors(kind, list(run))
         return answers
+
+    async def concurrent(self, operations: Sequence[Operation]) -> list[Answer | BursarError]:
+        """Carry out operations in no particular order; each succeeds or fails on its own.
+
+        All that need not wait for another go to the engine together.
+        """
+        by_kind: dict[type, list[int]] = {}
+        for position, operation in enumerate(operations):
+            by_kind.setdefault(_kind(operation), []).append(position)
+        groups = await asyncio.gather(
+            *(
+                self._group_or_errors(kind, [operations[at] for at in places])
+                for kind, places in by_kind.items()
+            )
+        )
+        answers: list[Any] = [None] * len(operations)
+        for places, group in zip(by_kind.values(), groups, strict=True):
+            for position, answer in zip(places, group, strict=True):
+                answers[position] = answer
+        return answers
+
+    async def _group_or_errors(
+        self, kind: type, group: list[Operation]
+    ) -> list[Answer | BursarError]:
+        try:
+            return await self._run_group(kind, group)
+        except BursarError as error:
+            return [error] * len(group)
 
     async def _run_group(self, kind: type, group: list[Operation]) -> list[Answer | BursarError]:
         answers: list[Answer | BursarError] = []

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
-from bursar.authority.authority import Answer, Authority
-from bursar.domain.answer import ReserveAnswer, SettleAnswer
+from bursar.authority.authority import Authority
 from bursar.domain.errors import BursarError, Fault, FieldInvalid, LimitExceeded
 from bursar.domain.request import Operation
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import budget_authority_service_pb2_grpc as pb_grpc
+from bursar.service.admission import Admission
 from bursar.service.alerts import Alerts
 from bursar.service.decode import Decoder
 from bursar.service.encode import (
@@ -20,27 +20,46 @@ from bursar.service.encode import (
     encode_record,
     encode_release,
     encode_reserve,
-    encode_result,
 )
-from bursar.service.errors import known_error, to_operation_error
-from bursar.service.metrics import count_decision, count_error, count_replay
+from bursar.service.metrics import count_decision, count_replay
+from bursar.service.operation import Operations
+from bursar.service.session import SessionLimits, Sessions
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Value = TypeVar("Value")
 
 REPLAYED_KEY = "bursar-replayed"
 """Trailing metadata of an answer that was given before."""
 
-BATCH = f"/{pb.DESCRIPTOR.services_by_name['BudgetAuthorityService'].full_name}/Batch"
+_SERVICE = pb.DESCRIPTOR.services_by_name["BudgetAuthorityService"].full_name
 
 
 class BudgetAuthorityServicer(pb_grpc.BudgetAuthorityServiceServicer):
-    """Decides and books."""
+    """Decides and books.
 
-    def __init__(self, authority: Authority, decoder: Decoder, operations_max: int) -> None:
+    Attributes:
+        sessions: The streams that are open.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        decoder: Decoder,
+        admission: Admission,
+        batch_operations_max: int,
+        session_limits: SessionLimits,
+    ) -> None:
         self._authority = authority
         self._decoder = decoder
-        self._operations_max = operations_max
+        self._batch_operations_max = batch_operations_max
         self._alerts = Alerts()
+        self._operations = Operations(decoder, self._alerts, f"/{_SERVICE}/Batch")
+        self.sessions = Sessions(
+            authority,
+            Operations(decoder, self._alerts, f"/{_SERVICE}/Session"),
+            admission,
+            session_limits,
+        )
 
     async def Reserve(self, request: pb.ReserveRequest, context: Context) -> pb.ReserveResponse:
         """Decide whether a call may be made, and hold its amounts."""
@@ -84,72 +103,43 @@ class BudgetAuthorityServicer(pb_grpc.BudgetAuthorityServiceServicer):
         count = len(request.operations)
         if count == 0:
             raise FieldInvalid(Fault("operations", "is required: at least one"))
-        if count > self._operations_max:
-            raise LimitExceeded("operations", "entries", count, self._operations_max)
-        decoded = [
-            self._operation(f"operations[{position}]", operation)
+        if count > self._batch_operations_max:
+            raise LimitExceeded("operations", "entries", count, self._batch_operations_max)
+        asked: list[Operation | BursarError] = [
+            _in_batch(position, operation, self._operations.decode(operation))
             for position, operation in enumerate(request.operations)
         ]
-        valid = [each for each in decoded if not isinstance(each, BursarError)]
+        valid = [each for each in asked if not isinstance(each, BursarError)]
         answers = iter(await self._authority.batch(valid))
-        results = []
-        for position, each in enumerate(decoded):
-            operation = request.operations[position]
-            if isinstance(each, BursarError):
-                results.append(_failed(each))
-            else:
-                results.append(self._result(next(answers), position, operation))
-        return pb.BatchResponse(results=results)
+        return pb.BatchResponse(
+            results=[
+                self._operations.result(
+                    each
+                    if isinstance(each, BursarError)
+                    else _in_batch(position, operation, next(answers)),
+                    operation,
+                )
+                for position, (operation, each) in enumerate(
+                    zip(request.operations, asked, strict=True)
+                )
+            ]
+        )
 
-    def _operation(self, path: str, message: pb.Operation) -> Operation | BursarError:
-        kind = message.WhichOneof("operation")
-        try:
-            match kind:
-                case "reserve":
-                    return self._decoder.reserve(message.reserve)
-                case "commit":
-                    return self._decoder.commit(message.commit)
-                case "release":
-                    return self._decoder.release(message.release)
-                case "extend":
-                    return self._decoder.extend(message.extend)
-                case "record":
-                    return self._decoder.record(message.record)
-                case _:
-                    return FieldInvalid(Fault(path, "has no operation"))
-        except FieldInvalid as error:
-            return _within(f"{path}.{kind}", error)
-
-    def _result(
-        self, answer: Answer | BursarError, position: int, operation: pb.Operation
-    ) -> pb.OperationResult:
-        """Count and encode what one operation answered."""
-        kind = operation.WhichOneof("operation") or ""
-        if isinstance(answer, FieldInvalid):
-            return _failed(_within(f"operations[{position}].{kind}", answer))
-        if isinstance(answer, BursarError):
-            return _failed(answer)
-        if isinstance(answer, SettleAnswer):
-            self._alerts.tell(answer)
-            count_replay(kind.capitalize(), answer.replayed)
-        elif isinstance(answer, ReserveAnswer):
-            if not operation.reserve.validate_only:
-                count_decision(answer)
-            count_replay("Reserve", answer.replayed)
-        return encode_result(answer, kind)
+    async def Session(  # type: ignore[override] # It reads and writes by the context.
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Carry out operations as they come, until the client or this server ends the stream."""
+        await self.sessions.serve(context)
 
 
-def _failed(error: BursarError) -> pb.OperationResult:
-    known = known_error(error, BATCH)
-    count_error(BATCH, known.reason)
-    return pb.OperationResult(error=to_operation_error(known))
-
-
-def _within(path: str, error: FieldInvalid) -> FieldInvalid:
-    """Return the same error with paths that begin at the batch."""
-    faults = (Fault(f"{path}.{each.path}", each.description) for each in error.faults)
-    moved = FieldInvalid(*faults)
-    moved.reason, moved.metadata = error.reason, error.metadata
+def _in_batch(position: int, operation: pb.Operation, value: Value) -> Value | FieldInvalid:
+    """Return a value, or a fault in it with paths that begin at the batch."""
+    if not isinstance(value, FieldInvalid):
+        return value
+    kind = operation.WhichOneof("operation")
+    path = f"operations[{position}].{kind}" if kind else f"operations[{position}]"
+    moved = FieldInvalid(*(Fault(f"{path}.{each.path}", each.description) for each in value.faults))
+    moved.reason, moved.metadata = value.reason, value.metadata
     return moved
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import grpc
 import structlog
@@ -25,6 +26,10 @@ DOMAIN = "bursar"
 FAULTS_BYTES_MAX = 1_024
 """Most text of faults in one error; what does not fit is counted. An error travels in trailers,
 which gRPC refuses above 8 KiB, and its text is in them three times, partly escaped."""
+
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Trailer that a caller's gRPC reads: where it retries RESOURCE_EXHAUSTED by itself, it waits that
+long, instead of the few ms of its first pauses."""
 
 _CODES = {
     "FIELD_INVALID": grpc.StatusCode.INVALID_ARGUMENT,
@@ -69,7 +74,11 @@ class Draining(BursarError):
 
 
 class ServerOverloaded(BursarError):
-    """The server has as many calls in progress as it may have."""
+    """The server has as much in progress as it may have, in all or for one org.
+
+    It was refused before anything was done. The time to retry differs from one to the next, from
+    retry_after_ms up to twice as long.
+    """
 
     reason = "SERVER_OVERLOADED"
     retry_after_ms = 100
@@ -120,9 +129,15 @@ def to_status(error: BursarError) -> grpc.Status:
         )
     if error.retry_after_ms is not None:
         _append(details, error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_ms)))
-    status: grpc.Status = rpc_status.to_status(
+    made: Any = rpc_status.to_status(
         status_pb2.Status(code=_code_number(error), message=error.message, details=details)
     )
+    if isinstance(error, ServerOverloaded):
+        # Only here. Elsewhere callers' own pauses are better: they are so short that a caller with
+        # little time left still learns the reason, instead of waiting until it has none.
+        pushback = (PUSHBACK_KEY, str(error.retry_after_ms))
+        made = made._replace(trailing_metadata=(*made.trailing_metadata, pushback))
+    status: grpc.Status = made
     return status
 
 

@@ -1,10 +1,9 @@
-"""What every call of ours passes: a deadline, a bound on its size, and one mapping of errors."""
+"""What every call of ours passes: load, a deadline, a bound on its size, one mapping of errors."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -15,22 +14,13 @@ from google.protobuf.message import DecodeError, Message
 
 from bursar.domain.errors import BursarError, Fault, FieldInvalid, LimitExceeded
 from bursar.failpoints import failpoint
-from bursar.service.errors import (
-    DeadlineExceeded,
-    Draining,
-    ServerOverloaded,
-    known_error,
-    to_status,
-)
+from bursar.service.admission import Admission
+from bursar.service.deadlines import Deadlines
+from bursar.service.errors import Draining, known_error, to_status
 from bursar.service.metrics import count_error
+from bursar.service.work import loads_of
 
 OUR_METHODS = "/bursar."
-
-ANSWER_SHARE, ANSWER_S_MAX = 0.1, 0.05
-"""What is kept of a deadline for the way back: a tenth, at most 50 ms."""
-
-REMAINING_S_MIN = 0.001
-"""With less than this left Redis would book what nobody waits for any more."""
 
 WHOLE_MESSAGE = "(message)"
 """Path of a fault that is in no field that could be named."""
@@ -47,24 +37,26 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def __init__(
         self,
         *,
-        default_deadline_ms: int,
-        deadline_ms_max: int,
+        deadlines: Deadlines,
         message_bytes_max: int,
-        concurrent_calls_max: int,
+        batch_operations_max: int,
+        calls: Admission,
+        operations: Admission,
     ) -> None:
         """Holds the bounds.
 
         Args:
-            default_deadline_ms: For calls that bring no deadline, 1 or more.
-            deadline_ms_max: Longest that any call may take, 1 or more.
+            deadlines: How long a call may take.
             message_bytes_max: Largest request, in bytes.
-            concurrent_calls_max: Calls in progress at the most, 1 or more.
+            batch_operations_max: Operations of a batch at the most.
+            calls: Admits calls, each as one.
+            operations: Admits operations, of which a batch has many; sessions use it too.
         """
-        self._default_deadline_s = default_deadline_ms / 1_000
-        self._deadline_s_max = deadline_ms_max / 1_000
+        self._deadlines = deadlines
         self._message_bytes_max = message_bytes_max
-        self._concurrent_calls_max = concurrent_calls_max
-        self._calls = 0
+        self._batch_operations_max = batch_operations_max
+        self._calls = calls
+        self._operations = operations
         self._draining = False
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -96,10 +88,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             data: bytes, context: grpc.aio.ServicerContext[Any, Any]
         ) -> Message | None:
             try:
-                with self._admitted():
-                    request = self._parsed(data, parse)
+                self._check_open()
+                request = self._parsed(data, parse)
+                loads = loads_of(request, self._batch_operations_max)
+                # A batch is a call of the org that has most of it.
+                caller = {max(loads, key=loads.__getitem__): 1}
+                with self._calls.admitted(caller), self._operations.admitted(loads):
                     failpoint("after_decode")
-                    async with asyncio.timeout(self._time_to_answer_s(context)):
+                    time_s = self._deadlines.time_to_answer_s(context.time_remaining())
+                    async with asyncio.timeout(time_s):
                         answer = await handle(request, context)
                     failpoint("before_reply")
                     return answer
@@ -115,31 +112,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         return guarded
 
-    def _time_to_answer_s(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
-        """Return how long the handler may take, so that its answer still arrives in time."""
-        remaining_s = context.time_remaining()
-        if remaining_s is None:
-            return self._default_deadline_s
-        if remaining_s < REMAINING_S_MIN:
-            raise DeadlineExceeded("the deadline had passed before the call began")
-        remaining_s = min(remaining_s, self._deadline_s_max)
-        return remaining_s - min(remaining_s * ANSWER_SHARE, ANSWER_S_MAX)
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """Count a call as in progress, unless there are too many; refused ones do not count."""
+    def _check_open(self) -> None:
+        """See whether any call is taken at all, before anything is done for this one."""
         if self._draining:
             raise Draining("the server is shutting down; call another one")
-        if self._calls >= self._concurrent_calls_max:
-            raise ServerOverloaded(
-                f"the server has {self._concurrent_calls_max} calls in progress and takes no more",
-                limit=self._concurrent_calls_max,
-            )
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
+        self._calls.check_room()
 
     def _parsed(self, data: bytes, parse: Parser) -> Message:
         try:

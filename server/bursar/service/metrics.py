@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
+from weakref import WeakSet
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
@@ -47,6 +49,13 @@ _crossed = _meter.create_counter(
     description="Alert thresholds that a budget's committed amount reached.",
 )
 
+_refused = _meter.create_counter(
+    "bursar.load.refused",
+    unit="{refusal}",
+    description="Calls and operations that were refused because of load: `share` is `org` where an "
+    "org had its part, `all` where everything was taken.",
+)
+
 
 def count_crossing(percent: int) -> None:
     """Count a threshold that was reached."""
@@ -88,6 +97,46 @@ def count_expired(holds: int, charged: int) -> None:
     """Count what a sweep ended."""
     _expired.add(holds)
     _charged.add(charged)
+
+
+def count_refused(what: str, share: str) -> None:
+    """Count what was refused because of load.
+
+    Args:
+        what: `calls` or `operations`.
+        share: `org` or `all`: whose bound it met.
+    """
+    _refused.add(1, {"of": what, "share": share})
+
+
+class InProgress(Protocol):
+    """Knows how much of something is in progress."""
+
+    what: str
+    in_progress: int
+
+
+_watched: WeakSet[InProgress] = WeakSet()
+
+
+def watch_in_progress(admission: InProgress) -> None:
+    """Measure what is in progress whenever metrics are read, as long as it is used."""
+    _watched.add(admission)
+
+
+def _observe_in_progress(_: CallbackOptions) -> Iterable[Observation]:
+    found: dict[str, int] = {}
+    for each in list(_watched):
+        found[each.what] = found.get(each.what, 0) + each.in_progress
+    return [Observation(count, {"of": what}) for what, count in found.items()]
+
+
+_meter.create_observable_gauge(
+    "bursar.load.in_progress",
+    [_observe_in_progress],
+    unit="{number}",
+    description="Calls and operations in progress.",
+)
 
 
 _FIGURES = (

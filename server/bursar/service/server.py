@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+import structlog
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from bursar.authority.authority import Authority
 from bursar.authority.records import Records
-from bursar.pb import admin_service_pb2 as admin_pb
 from bursar.pb import admin_service_pb2_grpc as admin_grpc
-from bursar.pb import budget_authority_service_pb2 as authority_pb
 from bursar.pb import budget_authority_service_pb2_grpc as authority_grpc
-from bursar.pb import policy_service_pb2 as policy_pb
 from bursar.pb import policy_service_pb2_grpc as policy_grpc
-from bursar.pb import usage_service_pb2 as usage_pb
 from bursar.pb import usage_service_pb2_grpc as usage_grpc
 from bursar.service.admin import AdminServicer
+from bursar.service.admission import Admission
 from bursar.service.budget_authority import BudgetAuthorityServicer
+from bursar.service.deadlines import Deadlines
 from bursar.service.decode import Decoder
 from bursar.service.guard import Guard
+from bursar.service.health import LIVENESS, SERVICES, Health, HealthPort, listen
 from bursar.service.policy import PolicyCases, PolicyServicer
+from bursar.service.session import SessionLimits
 from bursar.service.settings import Settings
 from bursar.service.usage import UsageServicer
 
@@ -33,49 +35,17 @@ field is too large."""
 
 METADATA_BYTES_MAX = 16 * 1024
 
-SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in (
-        (authority_pb, "BudgetAuthorityService"),
-        (usage_pb, "UsageService"),
-        (policy_pb, "PolicyService"),
-        (admin_pb, "AdminService"),
-    )
-)
-
-READINESS, LIVENESS = "readiness", "liveness"
-
-
-class Health(health.aio.HealthServicer):  # type: ignore[name-defined,misc]
-    """Says whether to send calls here, also to those who watch it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._closed = asyncio.Event()
-
-    async def Watch(
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: grpc.aio.ServicerContext[Any, Any],
-    ) -> None:
-        """Tell of every change until the server stops: a watcher must not hold that up."""
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        closed = asyncio.ensure_future(self._closed.wait())
-        try:
-            await asyncio.wait((watching, closed), return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()
-        finally:
-            watching.cancel()
-            closed.cancel()
-
-    def close(self) -> None:
-        """End every watch."""
-        self._closed.set()
+SESSION_GRACE_PERCENT = 80
+"""Of the time that calls have to end: when a session that its client does not close is ended, so
+that its last answers still go out."""
 
 
 class GrpcServer:
-    """Serves an authority on one address."""
+    """Serves an authority on one address.
+
+    Attributes:
+        is_ready: Whether calls should be sent here.
+    """
 
     def __init__(
         self,
@@ -84,23 +54,32 @@ class GrpcServer:
         records: Records | None = None,
         policy: PolicyCases | None = None,
     ) -> None:
+        self.calls = Admission("calls", settings.concurrent_rpcs_max, random.random)
+        self.operations = Admission("operations", settings.concurrent_operations_max, random.random)
+        deadlines = Deadlines(settings.default_deadline_ms, settings.deadline_ms_max)
         self._guard = Guard(
-            default_deadline_ms=settings.default_deadline_ms,
-            deadline_ms_max=settings.deadline_ms_max,
+            deadlines=deadlines,
             message_bytes_max=settings.message_bytes_max,
-            concurrent_calls_max=settings.concurrent_rpcs_max,
+            batch_operations_max=settings.batch_operations_max,
+            calls=self.calls,
+            operations=self.operations,
         )
         self._server = grpc.aio.server(
             interceptors=[self._guard],
             # The guard refuses earlier and says why; this bounds even what it refuses.
             maximum_concurrent_rpcs=2 * settings.concurrent_rpcs_max,
-            options=_options(settings),
+            options=transport_options(settings),
         )
         decoder = Decoder(settings.default_ttl_ms, settings.ttl_ms_max)
-        authority_grpc.add_BudgetAuthorityServiceServicer_to_server(
-            BudgetAuthorityServicer(authority, decoder, settings.batch_operations_max),
-            self._server,
+        servicer = BudgetAuthorityServicer(
+            authority,
+            decoder,
+            self.operations,
+            settings.batch_operations_max,
+            _session_limits(settings, deadlines),
         )
+        self._sessions = servicer.sessions
+        authority_grpc.add_BudgetAuthorityServiceServicer_to_server(servicer, self._server)
         usage_grpc.add_UsageServiceServicer_to_server(
             UsageServicer(authority, records), self._server
         )
@@ -113,8 +92,12 @@ class GrpcServer:
         if settings.reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
+        self._health_port: HealthPort | None = None
+        if settings.health_listen_address is not None:
+            self._health_port = HealthPort(self._health, settings.health_listen_address)
         self._address = settings.listen_address
         self._is_draining = False
+        self.is_ready = False
 
     async def start(self) -> str:
         """Listen and say SERVING.
@@ -125,27 +108,18 @@ class GrpcServer:
         Raises:
             OSError: The address cannot be used.
         """
-        try:
-            port = self._server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._address}; is it in use?") from error
+        address = listen(self._server, self._address)
+        if self._health_port is not None:
+            _log.info("health_serving", address=await self._health_port.start())
         await self._server.start()
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set_serving(LIVENESS, True)
         await self.set_ready(True)
-        if self._address.startswith("unix:"):
-            return self._address
-        return f"{self._address.rpartition(':')[0]}:{port}"
+        return address
 
     async def set_ready(self, ready: bool) -> None:
         """Tell balancers whether to send calls here; never again once it drains."""
-        serving, not_serving = (
-            health_pb2.HealthCheckResponse.SERVING,
-            health_pb2.HealthCheckResponse.NOT_SERVING,
-        )
-        for name in ("", READINESS, *SERVICES):
-            await self._health.set(
-                name, serving if ready and not self._is_draining else not_serving
-            )
+        self.is_ready = ready and not self._is_draining
+        await self._health.set_ready(self.is_ready)
 
     async def drain(self) -> None:
         """Say NOT_SERVING for good; the process is alive, so liveness says so to its end."""
@@ -156,10 +130,27 @@ class GrpcServer:
         """Take no new calls, and end when those in progress have ended or the time is over."""
         self._guard.drain()
         self._health.close()
-        await self._server.stop(grace_ms / 1_000)
+        # First clients learn that this connection takes nothing new, then that their sessions end:
+        # else they would open the next one here.
+        stopping = asyncio.ensure_future(self._server.stop(grace_ms / 1_000))
+        await asyncio.sleep(0)
+        self._sessions.drain(grace_ms * SESSION_GRACE_PERCENT // 100)
+        await stopping
+        if self._health_port is not None:
+            await self._health_port.stop()
 
 
-def _options(settings: Settings) -> list[tuple[str, Any]]:
+def _session_limits(settings: Settings, deadlines: Deadlines) -> SessionLimits:
+    return SessionLimits(
+        message_operations_max=settings.batch_operations_max,
+        message_bytes_max=settings.message_bytes_max,
+        in_flight_max=settings.session_in_flight_max,
+        deadlines=deadlines,
+    )
+
+
+def transport_options(settings: Settings) -> list[tuple[str, Any]]:
+    """Return what gRPC is told about connections."""
     return [
         ("grpc.max_receive_message_length", max(TRANSPORT_BYTES_MAX, settings.message_bytes_max)),
         ("grpc.max_metadata_size", METADATA_BYTES_MAX),
@@ -170,5 +161,5 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Two servers on one port by mistake would share its calls silently.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
     ]

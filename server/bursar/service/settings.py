@@ -135,10 +135,30 @@ class Settings(BaseSettings):
         1_024,
         ge=1,
         le=65_536,
-        description="Calls in progress at most; more are refused at once with RESOURCE_EXHAUSTED.",
+        description="Calls in progress at most, sessions apart; more are refused at once with "
+        "RESOURCE_EXHAUSTED. An org may have as many as are left for all: half of them where it is "
+        "alone.",
+    )
+    concurrent_operations_max: int = Field(
+        8_192,
+        ge=1,
+        le=1_048_576,
+        description="Operations in progress at most, those of batches and sessions included; more "
+        "are refused like calls, and shared in the same way. At least "
+        "`BURSAR_BATCH_OPERATIONS_MAX`.",
     )
     batch_operations_max: int = Field(
-        1_000, ge=1, le=10_000, description="Operations in one batch call at most."
+        1_000,
+        ge=1,
+        le=10_000,
+        description="Operations in one batch call, and in one message of a session, at most.",
+    )
+    session_in_flight_max: int = Field(
+        4_096,
+        ge=1,
+        le=1_000_000,
+        description="Operations of one session that may wait for their answers; while there are "
+        "as many, nothing more of it is read.",
     )
     default_ttl_ms: int = Field(
         120_000,
@@ -317,6 +337,10 @@ class Settings(BaseSettings):
     def _defaults_within_limits(self) -> Self:
         if self.default_deadline_ms > self.deadline_ms_max:
             raise ValueError("BURSAR_DEFAULT_DEADLINE_MS is above BURSAR_DEADLINE_MS_MAX")
+        if self.batch_operations_max > self.concurrent_operations_max:
+            raise ValueError(
+                "BURSAR_BATCH_OPERATIONS_MAX is above BURSAR_CONCURRENT_OPERATIONS_MAX"
+            )
         if self.default_ttl_ms > self.ttl_ms_max:
             raise ValueError("BURSAR_DEFAULT_TTL_MS is above BURSAR_TTL_MS_MAX")
         return self
