@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-READS = {"GET", "HGET", "HMGET", "ZRANGEBYSCORE", "XLEN", "XRANGE"}
+READS = {"GET", "MGET", "HGET", "HMGET", "ZRANGEBYSCORE", "XLEN", "XRANGE"}
 WRITES = {"SET", "HSET", "HINCRBY", "HDEL", "ZADD", "ZREM", "XADD", "PEXPIRE"}

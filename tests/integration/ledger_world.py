@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import redis.asyncio as redis
 from engine_calls import ask, commit, granted
 from engine_world import HandClock, compiled
 
@@ -25,6 +24,7 @@ from bursar.ledger.database import Database
 from bursar.ledger.ledger import Ledger
 from bursar.ledger.positions import Positions
 from bursar.ledger.watch import Confirmations
+from redis_cluster import client_of
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ class LedgerWorld:
         documents: tuple[str | dict[str, Any], ...],
         limits: EngineLimits,
     ) -> None:
-        self.redis = redis.Redis.from_url(redis_url)
+        self.redis = client_of(redis_url)
         self.database = Database(database_url)
         self.keys = keys
         self.clock = HandClock()
         self.servers: list[LedgerServer] = []
+        self.redis_ends = False
         self._redis_url, self._database_url = redis_url, database_url
         self._documents, self._limits = documents, limits
         self._open = AsyncExitStack()
@@ -124,7 +125,8 @@ class LedgerWorld:
         """End every server and remove what they wrote in Redis."""
         await self._open.aclose()
         await self.database.close()
-        names = [name async for name in self.redis.scan_iter(f"{{{self.keys.namespace}*", 1_000)]
+        found = self.redis.scan_iter(f"{{{self.keys.namespace}*", 1_000)
+        names = [] if self.redis_ends else [name async for name in found]
         if names:
             await self.redis.unlink(*names)
         await self.redis.aclose()

@@ -150,14 +150,14 @@ CAP_TESTS = (
 @pytest.fixture
 def uncapped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the cap test out of the reserve script."""
-    text = load_script("reserve").text
+    text = load_script("operate").text
     for test in CAP_TESTS:
         assert text.count(test) == 1, "the script has changed; name its cap test anew"
         text = text.replace(test, "")
-    script = Script("reserve", text, "0" * 40)  # An unknown SHA: it is sent whole.
+    script = Script("operate", text, "0" * 40)  # An unknown SHA: it is sent whole.
 
     def load(name: str) -> Script:
-        return script if name == "reserve" else load_script(name)
+        return script if name == "operate" else load_script(name)
 
     monkeypatch.setattr(shards, "load_script", load)
 

@@ -23,7 +23,7 @@ from bursar.domain.meter import Estimate
 from bursar.domain.policy import compile_policy
 from bursar.domain.policy_text import parse_policy
 from bursar.domain.request import ReserveRequest
-from bursar.domain.subject import OrgId, Subject, Target, attributes
+from bursar.domain.subject import OrgId, Subject, Target
 from bursar.ledger.database import Database
 from bursar.ledger.denials import DenialKey
 
@@ -47,7 +47,7 @@ def request(user: str = "u1", model: str = "GPT-5", **more: object) -> ReserveRe
 
 def denied(kind: DenialKind = DenialKind.SPENT, model: str = "GPT-5") -> ReserveAnswer:
     subject = Subject(OrgId("acme"))
-    [counter] = POLICY.counters(attributes(subject, Target("", "m")), AT_MS)
+    [counter] = POLICY.counters(subject, Target("", "m"), AT_MS)
     binding = CounterStatus(counter, CounterValues(1, 0), 1)
     offer = CounterOffer(Target("OpenAI", model), 0, "day", kind, None)
     denial = Denial(kind, binding, 0, None, None, (offer,), "why")

@@ -37,7 +37,7 @@ from bursar.domain.errors import RequestIdReused, StoreUnavailable
 from bursar.domain.request import ReserveRequest
 from bursar.domain.subject import Target
 from bursar.engine.keys import Keys
-from bursar.engine.scripts import VERBS, load_script
+from bursar.engine.scripts import SCRIPTS, load_script
 from bursar.engine.shards import EngineLimits
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import types_pb2 as types
@@ -124,8 +124,8 @@ async def test_t9_a_lost_reply_is_not_repeated_by_itself(
         FaultProxy(redis_url) as proxy,
     ):
         server = await world.server(url=proxy.url, timeout_ms=300)
-        for verb in VERBS:  # So that none is sent twice because Redis does not know it yet.
-            await world.redis.script_load(load_script(verb).text)
+        for name in SCRIPTS:  # So that none is sent twice because Redis does not know it yet.
+            await world.redis.script_load(load_script(name).text)
         first = await granted(server.authority, ask("before", input_tokens=1))
         scripts = proxy.counts["EVALSHA"]
         for number, operation in enumerate(

@@ -18,13 +18,13 @@ import pytest
 import redis.asyncio as redis
 from engine_calls import MODELS, TTL_MS, ask, commit, denied, extend, granted, record, release, used
 from engine_commands import READS, WRITES
-from engine_redis import OwnRedis, own_redis
 from engine_world import HOUR, World, open_world
 
 from bursar.domain.answer import ReserveAnswer, SettleAnswer
-from bursar.domain.subject import OrgId
+from bursar.domain.subject import OrgId, Subject, Target
 from bursar.engine.operations import AdjustCode, Adjustment, AdjustOperation, AdjustOutcome
-from bursar.engine.scripts import VERBS, load_script
+from bursar.engine.scripts import SCRIPTS, load_script
+from engine_redis import OwnRedis, own_redis
 from polling import eventually_async
 
 POLICY = f"""
@@ -77,7 +77,7 @@ async def everything_that_can_happen(world: World) -> None:
 async def adjust(world: World, org: str) -> None:
     """Book a correction and a credit that ends on counters of every kind."""
     policy = world.servers[0].policies.of(OrgId(org))
-    counters = policy.counters({"org": org, "provider": "p", **WHO}, world.clock.at_ms)
+    counters = policy.counters(Subject(OrgId(org), **WHO), Target("p", ""), world.clock.at_ms)
     assert len(counters) > 3
     adjustments = tuple(Adjustment(counter, committed=1, credit=5) for counter in counters)
     end_ms = world.clock.at_ms + TTL_MS
@@ -132,12 +132,12 @@ async def watched(url: str) -> AsyncIterator[list[Run]]:
 async def test_what_scripts_call(redis_url: str, key_namespace: str) -> None:
     """Goal: a script stays in one slot, and reads nothing after its first write."""
     async with open_world(redis_url, key_namespace, *DOCUMENTS, shards=16) as world:
-        for verb in VERBS:
-            await world.redis.script_load(load_script(verb).text)
+        for name in SCRIPTS:
+            await world.redis.script_load(load_script(name).text)
         async with watched(redis_url) as runs:
             await everything_that_can_happen(world)
-    shas = {load_script(verb).sha: verb for verb in VERBS}
-    assert {shas[run.sha] for run in runs} == set(VERBS)
+    shas = {load_script(name).sha: name for name in SCRIPTS}
+    assert {shas[run.sha] for run in runs} == set(SCRIPTS)
     assert len({TAG.match(run.keys[0])[0] for run in runs}) > 3
     wrote = set()
     for run in runs:
@@ -148,7 +148,7 @@ async def test_what_scripts_call(redis_url: str, key_namespace: str) -> None:
         first_write = next((at for at, name in enumerate(names) if name in WRITES), len(names))
         assert not set(names[first_write:]) & READS
         wrote |= {shas[run.sha]} if first_write < len(names) else set()
-    assert wrote == set(VERBS) - {"read"}
+    assert wrote == set(SCRIPTS) - {"read"}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import redis.asyncio as redis
 from engine_commands import READS, WRITES
 
 from bursar.domain.meter import COUNTER_MAX
-from bursar.engine import keys, shards
+from bursar.engine import keys, scripts, shards
 from bursar.engine.keys import Keys
 from bursar.engine.operations import (
     AdjustCode,
@@ -28,25 +28,23 @@ from bursar.engine.operations import (
     SettleCode,
     SettleVerb,
 )
-from bursar.engine.scripts import VERBS, load_script
+from bursar.engine.scripts import load_script
 
 LUA = Path(str(resources.files("bursar.engine") / "lua"))
 KEEPING = ("fence", "purge", "load", "open", "trim")
 """Scripts that keep a shard: they make no decision, and act where the shard is what they expect."""
-SCRIPTS = (*VERBS, *KEEPING)
-INCLUDES = sorted(path.stem for path in (LUA / "include").glob("*.lua"))
+CALLS = scripts.SCRIPTS
+SCRIPTS = (*CALLS, *KEEPING)
+PARTS = sorted(f"{path.parent.name}/{path.stem}" for path in LUA.glob("*/*.lua"))
+VERBS = [name for name in PARTS if name.startswith("verbs/")]
 
 SHAS = {
-    "reserve": "c87c7f88e95620278da6d1c0d31c36256fd6fbd7",
-    "settle": "85853fd39ffb7ffec6c9ec02b9db5907991b429c",
-    "extend": "d9e52c5eaaeecf4e682846f6d46a6196cd2abff9",
-    "record": "3a7496a474d54f7855bc3abdad8744ab546889a6",
-    "adjust": "c5aa66e17e0681d5c8bd15a4b6652ff708b6e8b4",
-    "sweep": "b585c14f4bb6680d015556584d8f16ea243a81aa",
-    "read": "9a24e9d8851584f0ecd16d6680d366c2854875c4",
+    "operate": "c9acc91add5c95675eedca4b1a5b390cbe30220d",
+    "sweep": "6524107300b0ee27b347b6f3e2f4dddb364347d4",
+    "read": "9b130113b6cce29cb51fa86dd09af8db3354ff39",
     "fence": "cbaa052d596fa0f779f69de1a2735b71444af874",
     "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
-    "load": "d7d1e6b92c949892e5f201a05f48ed56cafec658",
+    "load": "99bd5d3b8a2cf15284a8c32028fb39d950aefe57",
     "open": "bd95d2015527015600e01a2e64f1b09b74f7b651",
     "trim": "884b7c748949984929d4c59b55d3d6c8ba28faa1",
 }
@@ -55,18 +53,16 @@ for what a running server of the release before makes of its holds and its journ
 what `python -m pytest tests/integration/test_scripts.py -k sha` says that it is now."""
 
 WRITERS = {"write_counters", "write_counter", "write_dropped", "write_hold", "close_shard"}
-"""Functions of the includes that write; nothing else there does."""
+"""Functions of the parts that write; nothing else there does."""
 
 CALL = re.compile(r"redis\.p?call\('(\w+)'")
-FUNCTION = re.compile(r"^local function (\w+)\(.*?^end$", re.MULTILINE | re.DOTALL)
+FUNCTION = re.compile(
+    r"^(?:local function |verbs\.)(\w+)(?:\(| = ).*?^end$", re.MULTILINE | re.DOTALL
+)
 
 
 def source(name: str) -> str:
     return (LUA / f"{name}.lua").read_text(encoding="utf-8")
-
-
-def include(name: str) -> str:
-    return (LUA / "include" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def code(text: str) -> str:
@@ -92,13 +88,13 @@ def test_every_script_is_used() -> None:
     included = {
         name
         for verb in SCRIPTS
-        for name in re.findall(r"^-- @include (\w+)$", source(verb), re.MULTILINE)
+        for name in re.findall(r"^-- @include ([\w/]+)$", source(verb), re.MULTILINE)
     }
-    assert sorted(included) == INCLUDES
+    assert sorted(included) == PARTS
     assert "@include" not in "".join(load_script(verb).text for verb in SCRIPTS)
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", CALLS)
 def test_header(name: str) -> None:
     """Goal: each script says what it does, takes, replies and keeps.
 
@@ -114,6 +110,22 @@ def test_header(name: str) -> None:
     assert found is not None, header(name)
     assert found["keeps"].endswith(".")
     assert all(line.startswith("     ") for line in found["keys"].splitlines()[1:])
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_header_of_a_verb(name: str) -> None:
+    """Goal: the same of what an operation is and answers. Method: as above, by their own form."""
+    found = re.fullmatch(
+        r"[A-Z][^\n]+\.(?:[ \n][^\n]+\.)?\n\n"
+        r"Operation \{'(?P<verb>\w+)', hold key, .+?\}\n.*?"
+        r"^Result\s.+?\nKeeps: (?P<keeps>.+)",
+        header(name),
+        re.DOTALL | re.MULTILINE,
+    )
+    assert found is not None, header(name)
+    assert found["keeps"].endswith(".")
+    assert f"verbs/{found['verb']}" == name
+    assert f"verbs.{found['verb']} = function(operation)" in source(name)
 
 
 @pytest.mark.parametrize("name", KEEPING)
@@ -144,7 +156,7 @@ def test_a_keeping_script_looks_before_it_writes(name: str) -> None:
     assert re.search(r"\bif\b|\bstop =", text[: calls[1].start()])
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", CALLS)
 def test_keys_of_a_header_are_those_of_the_wrapper(name: str) -> None:
     """Goal: what a script takes by number is what Python sends there.
 
@@ -168,12 +180,12 @@ def undisciplined(text: str) -> list[str]:
     early = [each for each in CALL.findall(before) if each not in READS]
     early += [each for each in WRITERS if re.search(rf"\b{each}\(", before)]
     late = [each for each in CALL.findall(after) if each not in WRITES]
-    late += re.findall(r"\b(?:read_hold|load_\w+|check_shard)\(", after)
+    late += re.findall(r"\b(?:hold_texts|find_hold|load_\w+|check_shard)\(", after)
     failing = re.findall(r"\b(?:error|assert|pcall)\(|redis\.(?:error|status)_reply", code(text))
     return early + late + failing
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", CALLS)
 def test_parse_decide_write(name: str) -> None:
     """Goal: a script decides everything before it writes anything.
 
@@ -193,7 +205,7 @@ def test_parse_decide_write(name: str) -> None:
     [
         ("redis.call('HINCRBY', key, 'h', 1)\n-- Write.\n", ["HINCRBY"]),
         ("write_counters(now)\n-- Write.\n", ["write_counters"]),
-        ("-- Write.\nlocal hold = read_hold(key)\n", ["read_hold("]),
+        ("-- Write.\nlocal hold = find_hold(key)\n", ["find_hold("]),
         ("-- Write.\nredis.call('HMGET', key, 'c')\n", ["HMGET"]),
         ("-- Write.\nif not hold then error('no hold') end\n", ["error("]),
         ("-- redis.call('SET', key, 1)\nredis.call('GET', key)\n-- Write.\n", []),
@@ -204,13 +216,13 @@ def test_the_scan_sees_what_it_looks_for(planted: str, found: list[str]) -> None
     assert undisciplined(planted) == found
 
 
-@pytest.mark.parametrize("name", INCLUDES)
-def test_includes_write_in_few_places(name: str) -> None:
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_write_in_few_places(name: str) -> None:
     """Goal: only the functions that the write parts call can write.
 
-    Method: each function of the includes: what it calls, and whom.
+    Method: each function of the parts: what it calls, and whom.
     """
-    text = code(include(name))
+    text = code(source(name))
     for found in FUNCTION.finditer(text):
         function, body = found[1], found[0]
         commands = set(CALL.findall(body))
@@ -252,7 +264,7 @@ def test_codes_mean_the_same_in_both_languages(name: str) -> None:
         "record": RecordCode,
         "adjust": AdjustCode,
     }[name]
-    found = constants(source(name))
+    found = constants(source(f"verbs/{name}"))
     assert {code.name: str(code.value) for code in enum} == {
         code.name: found.pop(code.name) for code in enum
     }
@@ -263,9 +275,11 @@ def test_codes_mean_the_same_in_both_languages(name: str) -> None:
 
 
 def test_states_flags_and_kinds_mean_the_same_in_both_languages() -> None:
-    """Goal: what a hold keeps is read as it was meant. Method: constants of the includes."""
+    """Goal: what a hold keeps is read as it was meant. Method: constants of the shared parts."""
     found = (
-        constants(include("holds")) | constants(include("counters")) | constants(include("shard"))
+        constants(source("shared/holds"))
+        | constants(source("shared/counters"))
+        | constants(source("shared/shard"))
     )
     for state in HoldState:
         assert found[f"STATE_{state.name}"] == str(state.value)

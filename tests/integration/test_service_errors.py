@@ -47,7 +47,7 @@ async def service(redis_url: str, proxy: FaultProxy) -> AsyncIterator[Service]:
         redis_url,
         store_url=proxy.url,
         sweep_interval_ms=100,
-        concurrent_rpcs_max=60,
+        concurrent_rpcs_max=120,
     ) as service:
         yield service
 
@@ -221,7 +221,11 @@ async def test_a_reason_as_callers_see_it(service: Service, proxy: FaultProxy, r
         await (await trigger(service, proxy))
     found = failure(error.value)
     assert (found.code.name, found.reason) == (code, reason), found
-    assert found.retry_after_ms == retry_after_ms
+    if reason == "SERVER_OVERLOADED":
+        # Spread, so that not all come back together.
+        assert retry_after_ms <= found.retry_after_ms < 2 * retry_after_ms
+    else:
+        assert found.retry_after_ms == retry_after_ms
     assert bool(found.violations) == (code == "INVALID_ARGUMENT" and reason != "REQUEST_ID_REUSED")
     check_style(found)
 

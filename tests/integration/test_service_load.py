@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from service_load import all_wait, in_progress, refusal, stalled
 from service_server import (
     BUDGET_AUTHORITY,
     Failure,
-    Service,
-    failure,
     reserve_request,
     serving,
 )
 
 from bursar.pb import types_pb2
-from fault_proxy import FaultProxy
 from polling import eventually_async
 
 GRANTED = types_pb2.DECISION_GRANTED
@@ -30,60 +25,26 @@ SLACK_S = 5.0
 """What a busy machine may take longer than a deadline."""
 
 
-@asynccontextmanager
-async def stalled(redis_url: str, **changed: object) -> AsyncIterator[tuple[Service, FaultProxy]]:
-    """Run a server whose Redis is silent, so that calls stay in progress until it is healed."""
-    settings: dict[str, Any] = {"redis_timeout_ms": 30_000, **changed}
-    async with (
-        FaultProxy(redis_url) as proxy,
-        serving(redis_url, store_url=proxy.url, **settings) as service,
-    ):
-        await service.authority.Reserve(reserve_request())
-        proxy.stall()
-        try:
-            yield service, proxy
-        finally:
-            await proxy.heal()
-
-
-def in_progress(service: Service, count: int, timeout_s: float = 30) -> list[asyncio.Future[Any]]:
-    """Begin calls that wait for Redis."""
-    return [
-        asyncio.ensure_future(service.authority.Reserve(reserve_request(), timeout=timeout_s))
-        for _ in range(count)
-    ]
-
-
-async def all_wait(proxy: FaultProxy, count: int) -> None:
-    """Wait until so many calls have a connection to Redis each."""
-
-    async def connected() -> bool:
-        return proxy.links_open >= count
-
-    await eventually_async(connected)
-
-
-async def refusal(call: Awaitable[object]) -> Failure:
-    with pytest.raises(grpc.RpcError) as error:
-        await call
-    return failure(error.value)
+def check_overloaded(found: Failure, **metadata: object) -> None:
+    assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (found.domain, found.reason) == ("bursar", "SERVER_OVERLOADED")
+    assert found.retry_after_ms is not None
+    assert 100 <= found.retry_after_ms < 200
+    assert found.metadata == {name: str(value) for name, value in metadata.items()}
 
 
 async def test_more_calls_than_the_bound(redis_url: str) -> None:
     """Goal: what is above the bound is refused at once, and what is below it is answered.
 
-    Method: 20 calls in progress on a bound of 20; 60 more; then Redis answers again. Health is
+    Method: all 20 calls that an org may have of 40; 60 more; then Redis answers again. Health is
     answered all along.
     """
-    async with stalled(redis_url, concurrent_rpcs_max=BOUND) as (service, proxy):
+    async with stalled(redis_url, concurrent_rpcs_max=2 * BOUND) as (service, proxy):
         first = in_progress(service, BOUND)
-        await all_wait(proxy, BOUND)
+        await all_wait(service, BOUND)
         for _ in range(3):
             for found in await asyncio.gather(*map(refusal, in_progress(service, BOUND))):
-                assert found.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-                assert (found.domain, found.reason) == ("bursar", "SERVER_OVERLOADED")
-                assert found.retry_after_ms == 100
-                assert found.metadata == {"limit": str(BOUND)}
+                check_overloaded(found, inProgress=BOUND, limit=2 * BOUND, counted="calls")
                 assert str(BOUND) in found.message
         health = health_pb2_grpc.HealthStub(service.channel)
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
@@ -102,7 +63,7 @@ async def test_load_is_refused_before_anything_is_read(redis_url: str) -> None:
     """
     async with stalled(redis_url, concurrent_rpcs_max=1) as (service, proxy):
         calls = in_progress(service, 1)
-        await all_wait(proxy, 1)
+        await all_wait(service, 1)
         method = f"{BUDGET_AUTHORITY}/Reserve"
 
         async def overloaded() -> bool:
@@ -122,7 +83,7 @@ async def test_calls_in_progress_end_before_the_server(redis_url: str) -> None:
     """
     async with stalled(redis_url, drain_grace_ms=20_000) as (service, proxy):
         first = in_progress(service, 5)
-        await all_wait(proxy, 5)
+        await all_wait(service, 5)
         stopping = asyncio.create_task(service.process._server.stop(20_000))
 
         async def refused() -> bool:
@@ -139,9 +100,9 @@ async def test_calls_in_progress_end_before_the_server(redis_url: str) -> None:
 
 async def test_calls_that_never_end_are_cut_at_the_grace(redis_url: str) -> None:
     """Goal: a silent Redis keeps no server from ending. Method: stop with 300 ms of grace."""
-    async with stalled(redis_url) as (service, proxy):
+    async with stalled(redis_url) as (service, _):
         calls = in_progress(service, 3)
-        await all_wait(proxy, 3)
+        await all_wait(service, 3)
         began_s = time.monotonic()
         await service.process._server.stop(300)
         assert 0.25 < time.monotonic() - began_s < 0.3 + SLACK_S

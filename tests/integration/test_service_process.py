@@ -281,6 +281,6 @@ async def test_the_end_waits_for_no_background_task(tmp_path: Path) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
-    process._run_always("swallow", 1, swallow)
+    process.background.run_always("swallow", 1, swallow)
     await begun.wait()
     await asyncio.wait_for(process.close(), ENDS_WITHIN_S)

@@ -19,7 +19,8 @@ from engine_world import SECOND, World, open_world
 from bursar.domain.answer import ReserveAnswer, SettleAnswer
 from bursar.domain.errors import ShardCold
 from bursar.engine.operations import Swept
-from bursar.engine.store import ServerFacts, Store
+from bursar.engine.server_facts import ServerFacts
+from bursar.engine.store import Store
 from bursar.ledger.database import Database
 from bursar.ledger.positions import InstallationDiffers, Positions
 
@@ -55,7 +56,7 @@ async def world(redis_url: str, key_namespace: str) -> AsyncIterator[World]:
 )
 def test_problems_of_a_redis(version: str, eviction_policy: str, words: list[str]) -> None:
     """Goal: what makes a Redis unfit is named, with what to do. Method: a table."""
-    problems = ServerFacts(version, eviction_policy, append_only=True).problems()
+    problems = ServerFacts("Redis", version, eviction_policy, append_only=True).problems()
     assert len(problems) == len(words)
     for problem, word in zip(problems, words, strict=True):
         assert word in problem
@@ -69,7 +70,7 @@ async def test_facts_of_real_servers(redis_url: str, tmp_path: Path) -> None:
     services do.
     """
     store = Store(redis_url)
-    facts = await store.facts()
+    [facts] = await store.facts()
     assert facts.problems() == []
     assert facts.append_only in (True, False)
     await store.close()
@@ -80,7 +81,7 @@ async def test_facts_of_real_servers(redis_url: str, tmp_path: Path) -> None:
     ):
         with own_redis(tmp_path / name, *options) as own:
             store = Store(own.url)
-            found = await store.facts()
+            [found] = await store.facts()
             assert (found.eviction_policy, found.append_only) == expected
             assert found.version == facts.version
             assert len(found.problems()) == (name == "evicts")

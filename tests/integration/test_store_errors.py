@@ -35,7 +35,7 @@ from engine_world import SECOND, World, open_world
 
 from bursar.domain.answer import HoldState
 from bursar.domain.errors import InternalError, StoreFull, StoreUnavailable
-from bursar.engine.scripts import VERBS, load_script
+from bursar.engine.scripts import SCRIPTS, load_script
 from fault_proxy import FaultProxy
 from polling import eventually, eventually_async
 
@@ -59,8 +59,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
 @pytest.fixture
 async def world(own: OwnRedis, key_namespace: str) -> AsyncIterator[World]:
     async with open_world(own.url, key_namespace, POLICY) as world:
-        for verb in VERBS:
-            await world.redis.script_load(load_script(verb).text)
+        for name in SCRIPTS:
+            await world.redis.script_load(load_script(name).text)
         yield world
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar.domain.budget import Counter, CounterStatus, CounterValues, parse_counter_id
-from bursar.domain.subject import OrgId, Subject, Target, attributes
+from bursar.domain.subject import OrgId, Subject, Target
 
 HOUR = 3_600_000
 values = st.text(
@@ -28,7 +28,7 @@ PER = ["team", "user", "model", "labels.a-b.c_d"]
 def counter(given_budget: dict[str, Any], now_ms: int = NOW, **who: Any) -> Counter:  # noqa: ANN401
     rules = policy(given_budget, meters=["gpu_seconds"])
     target = Target("", who.pop("model", "m"))
-    [found] = rules.counters(attributes(Subject(OrgId("acme"), **who), target), now_ms)
+    [found] = rules.counters(Subject(OrgId("acme"), **who), target, now_ms)
     return found
 
 

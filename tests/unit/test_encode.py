@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
+from bursar.authority.authority import Answer
 from bursar.authority.usage import (
     Balances,
     BudgetExplanation,
@@ -40,6 +41,7 @@ from bursar.domain.budget import Budget, Counter, CounterStatus, CounterValues, 
 from bursar.domain.price import Rates
 from bursar.domain.subject import OrgId, Subject, Target
 from bursar.domain.window import Window, WindowInstance, WindowKind
+from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import types_pb2
 from bursar.service import encode
 
@@ -372,12 +374,18 @@ def test_a_time_that_is_over_is_no_negative_wait() -> None:
     assert message.budgets[0].resets_in.ToMilliseconds() == 0
 
 
+def put(answer: Answer, kind: str) -> pb.OperationResult:
+    result = pb.OperationResult()
+    encode.put_result(result, answer, kind)
+    return result
+
+
 @pytest.mark.parametrize("kind", ["commit", "release", "record"])
 def test_results_of_a_batch(kind: str) -> None:
     """Goal: an operation is answered as its own kind. Method: one settlement as each of three."""
-    result = encode.encode_result(SETTLE, kind)
+    result = put(SETTLE, kind)
     assert result.WhichOneof("result") == kind
     assert getattr(result, kind) == WHOLE[kind]
-    assert encode.encode_result(RESERVE, "reserve").reserve == WHOLE["reserve"]
+    assert put(RESERVE, "reserve").reserve == WHOLE["reserve"]
     extended = ExtendAnswer("acme.x", Decision.GRANTED, 5, END_MS)
-    assert encode.encode_result(extended, "extend").extend == encode.encode_extend(extended)
+    assert put(extended, "extend").extend == encode.encode_extend(extended)

@@ -10,7 +10,7 @@ from bursar.domain.offer import plan
 from bursar.domain.policy import Policy, compile_policy
 from bursar.domain.policy_text import parse_policy
 from bursar.domain.request import ReserveRequest
-from bursar.domain.subject import OrgId, Subject, Target, attributes
+from bursar.domain.subject import OrgId, Subject, Target
 
 NOW_MS = 1_773_144_000_000
 POLICY = compile_policy(
@@ -33,7 +33,7 @@ def freeze(freeze_id: int = 7, **levels: str) -> Freeze:
 def budgets(policy: Policy, **levels: str) -> list[str]:
     """Return the budgets that a request of a subject has."""
     subject = Subject(OrgId("acme"), **levels)  # type: ignore[arg-type]
-    counters = policy.counters(attributes(subject, Target("p", "m")), NOW_MS)
+    counters = policy.counters(subject, Target("p", "m"), NOW_MS)
     return [each.budget.name for each in counters]
 
 

@@ -195,7 +195,7 @@ def _denied(
     """Say why there is no room to grow: as if the hold were not there and asked for it all."""
     values: dict[str, CounterValues] = {}
     for entry, found in zip(hold.entries, outcome.values, strict=True):
-        values[entry.counter_id] = replace(found, held=found.held - entry.held)
+        values[entry.counter_id] = found._replace(held=found.held - entry.held)
     answer = deny(planned, values)
     return ExtendAnswer(
         name.reservation_id,

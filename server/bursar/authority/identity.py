@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import asdict
+from dataclasses import fields
 from typing import NamedTuple
 
 from bursar.domain.errors import ReservationNotFound
-from bursar.domain.meter import Usage
+from bursar.domain.meter import Estimate, Usage
 from bursar.domain.request import CommitRequest, RecordRequest, ReserveRequest
 from bursar.domain.subject import OrgId
 from bursar.engine.wire import pack
@@ -68,7 +68,7 @@ def reserve_fingerprint(request: ReserveRequest) -> bytes:
         [subject.team, subject.feature, subject.agent, subject.user, subject.task],
         sorted(subject.labels.items()),
         [request.target.provider, request.target.model],
-        sorted((name, _plain(value)) for name, value in asdict(estimate).items()),
+        _named(estimate, _ESTIMATE_FIELDS),
         [request.ttl_ms, int(request.priority), sorted(request.accepts), request.closing],
     )
 
@@ -77,7 +77,7 @@ def commit_fingerprint(request: CommitRequest) -> bytes:
     """Return what tells a retry of a commit from another one."""
     return _digest(
         "commit",
-        _usage(request.usage),
+        _named(request.usage, _USAGE_FIELDS),
         [request.target.provider, request.target.model],
         [request.outcome, request.partial, request.sequence, request.estimated],
     )
@@ -91,17 +91,22 @@ def record_fingerprint(request: RecordRequest) -> bytes:
         [subject.team, subject.feature, subject.agent, subject.user, subject.task],
         sorted(subject.labels.items()),
         [request.target.provider, request.target.model],
-        _usage(request.usage),
+        _named(request.usage, _USAGE_FIELDS),
         [request.outcome, request.estimated],
     )
 
 
-def _usage(usage: Usage) -> list[tuple[str, object]]:
-    return sorted((name, _plain(value)) for name, value in asdict(usage).items())
+_ESTIMATE_FIELDS = tuple(sorted(each.name for each in fields(Estimate)))
+_USAGE_FIELDS = tuple(sorted(each.name for each in fields(Usage)))
 
 
-def _plain(value: object) -> object:
-    return sorted(value.items()) if isinstance(value, dict) else value
+def _named(value: Estimate | Usage, names: tuple[str, ...]) -> list[tuple[str, object]]:
+    """Return the fields of a value in the order of their names."""
+    return [
+        (name, sorted(found.items()) if name == "custom_meters" else found)
+        for name in names
+        for found in (getattr(value, name),)
+    ]
 
 
 def _digest(*content: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bursar.authority.identity import hold_name, reserve_fingerprint
+from bursar.authority.identity import HoldName, hold_name, reserve_fingerprint
 from bursar.authority.policies import Policies
 from bursar.domain.answer import Decision, Directive, ReserveAnswer, Shorten, SwitchTo
 from bursar.domain.decision import deny, grant
@@ -67,11 +67,13 @@ async def reserve(
         outcomes = await engine.reserve(operations, now_ms) if operations else []
     except UNDECIDED as error:
         outcomes = [error] * len(operations)
-    for (position, planned), outcome in zip(plans.items(), outcomes, strict=True):
+    for (position, planned), operation, outcome in zip(
+        plans.items(), operations, outcomes, strict=True
+    ):
         answers[position] = (
             _undecided(planned, requests[position], outcome)
             if isinstance(outcome, BursarError)
-            else _answer(policies, planned, requests[position], outcome)
+            else _answer(policies, planned, requests[position], operation, outcome)
         )
     return [answer for answer in answers if answer is not None]
 
@@ -106,16 +108,19 @@ def _undecided(
 
 
 def _answer(
-    policies: Policies, planned: Plan, request: ReserveRequest, outcome: ReserveOutcome
+    policies: Policies,
+    planned: Plan,
+    request: ReserveRequest,
+    operation: ReserveOperation,
+    outcome: ReserveOutcome,
 ) -> ReserveAnswer | BursarError:
     match outcome:
         case Granted(offer, output_tokens, values):
             answer = grant(planned, planned.offers[offer], output_tokens, values)
             if request.validate_only:
                 return answer
-            name = hold_name(request.subject.org, request.request_id)
-            expire_ms = planned.now_ms + request.ttl_ms
-            return answer.held_as(name.reservation_id, expire_ms, request.ttl_ms)
+            name = HoldName(operation.org, operation.hold_id)
+            return answer.held_as(name.reservation_id, operation.expire_ms, request.ttl_ms)
         case Found(hold):
             return _repeat(policies, request, hold)
         case Denied(values_by_id):

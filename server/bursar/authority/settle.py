@@ -33,7 +33,7 @@ from bursar.domain.errors import (
 from bursar.domain.meter import Usage
 from bursar.domain.policy import Policy
 from bursar.domain.request import CommitRequest, RecordRequest, ReleaseRequest
-from bursar.domain.subject import Target, attributes, parse_target_key, target_key
+from bursar.domain.subject import Target, parse_target_key, target_key
 from bursar.domain.window import WindowKind
 from bursar.engine.operations import (
     Engine,
@@ -158,13 +158,13 @@ def _retarget(policy: Policy, operation: SettleOperation, hold: Hold) -> Retarge
     granted, used = (
         {
             counter.id: counter
-            for counter in policy.counters(attributes(subject, target), hold.create_ms)
+            for counter in policy.counters(subject, target, hold.create_ms)
             if counter.budget.window.kind is not WindowKind.REQUEST
         }
         for target in (parse_target_key(hold.target), parse_target_key(operation.target))
     )
     held = {entry.counter_id for entry in hold.entries}
-    added = {each.counter_id for each in hold.entries if EntryFlags.ADDED in each.flags}
+    added = {each.counter_id for each in hold.entries if each.flags & EntryFlags.ADDED}
     return Retarget(
         dropped=frozenset((held & granted.keys() | added) - used.keys()),
         added=tuple(used[each] for each in used if each not in granted and each not in held),
@@ -343,7 +343,7 @@ async def record(
 
 def _record_operation(policy: Policy, request: RecordRequest, now_ms: int) -> RecordOperation:
     target = policy.price_book.resolve(request.target)
-    counters = policy.counters(attributes(request.subject, target), now_ms)
+    counters = policy.counters(request.subject, target, now_ms)
     requests = 1 if request.usage.requests is None else request.usage.requests
     amounts = _amounts(policy, request.usage, requests, target, now_ms)
     # Nothing was reserved that could stand in for an unknown price: it is flagged instead.

@@ -177,7 +177,8 @@ async def explain(
     policy = policies.of(subject.org)
     target = policy.price_book.resolve(target)
     given = attributes(subject, target)
-    counters = {counter.budget.name: counter for counter in policy.counters(given, now_ms)}
+    found = policy.counters(subject, target, now_ms)
+    counters = {counter.budget.name: counter for counter in found}
     counted = [
         counter
         for counter in counters.values()

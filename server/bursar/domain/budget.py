@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from bursar.domain.subject import OrgId, Target
@@ -154,6 +155,7 @@ class Budget:
             used in it before.
         frozen: Of a freeze: who froze what, and why; empty for every other budget. It is no part
             of a policy's version, which names the freezes by themselves.
+        enforced: Whether it can refuse.
     """
 
     name: str
@@ -173,11 +175,14 @@ class Budget:
     carry_over: CarryOver | None = None
     backfill: bool = True
     frozen: str = field(default="", repr=False)
+    enforced: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def enforced(self) -> bool:
-        """Whether it can refuse."""
-        return self.mode is Mode.ENFORCE and self.limit is not None
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "enforced", self.mode is Mode.ENFORCE and self.limit is not None)
+
+    def __hash__(self) -> int:
+        # Budgets are looked up on the way of each request; no two of a policy have one name.
+        return hash(self.name)
 
     def share(self, percent: int) -> int:
         """Return that part of the limit, rounded down; at 100 the overdraft comes on top."""
@@ -196,20 +201,18 @@ class Counter:
         budget: Which budget.
         partition: Values in the order of the budget's `per`.
         instance: The window that counts now.
+        id: Its name within its shard; two requests share it or do not, by this alone. Meter, kind
+            of window and what is partitioned by are in it: a budget that changes one of them
+            counts anew and never mixes units, or a user with an agent of the same name.
     """
 
     org: OrgId
     budget: Budget
     partition: tuple[str, ...]
     instance: WindowInstance
+    id: str = field(init=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        """Name of the counter within its shard; two requests share it or do not, by this alone.
-
-        Meter, kind of window and what is partitioned by are in it: a budget that changes one of
-        them counts anew and never mixes units, or a user with an agent of the same name.
-        """
+    def __post_init__(self) -> None:
         values = ",".join(
             f"{name}={quote(value, safe='')}"
             for name, value in zip(self.budget.per, self.partition, strict=True)
@@ -217,7 +220,19 @@ class Counter:
         budget, start = self.budget, self.instance.start_ms
         # A rolling counter is one for all time: its buckets carry the time.
         begins = 0 if self.instance.end_ms is None else start
-        return f"{self.org}:{budget.name}:{budget.meter}:{values}:{budget.window.code}@{begins}"
+        name = f"{self.org}:{budget.name}:{budget.meter}:{values}:{budget.window.code}@{begins}"
+        object.__setattr__(self, "id", name)
+
+    def at(self, start_ms: int) -> Counter:
+        """Return the same counter of a rolling window, as it counts from another time on."""
+        other = object.__new__(Counter)
+        give = object.__setattr__
+        give(other, "org", self.org)
+        give(other, "budget", self.budget)
+        give(other, "partition", self.partition)
+        give(other, "instance", WindowInstance(start_ms, None))
+        give(other, "id", self.id)
+        return other
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +261,7 @@ def parse_counter_id(counter_id: str) -> CounterName:
     return CounterName(org, budget, meter, partition, code, int(start))
 
 
-@dataclass(frozen=True, slots=True)
-class CounterValues:
+class CounterValues(NamedTuple):
     """What a counter holds, in its meter's unit.
 
     Attributes:
@@ -264,8 +278,7 @@ class CounterValues:
     buckets: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CounterStatus:
+class CounterStatus(NamedTuple):
     """A counter and how it stands for one request.
 
     Attributes:

@@ -243,6 +243,8 @@ def next_directive(target: Target, statuses: Sequence[CounterStatus], now_ms: in
         for rung in status.counter.budget.ladder
         if status.used_percent >= rung.at_percent
     ]
+    if not reached:
+        return Directive(notices=tuple(_notices(statuses, now_ms)))
     restricting = [
         AppliedRung(status.counter.budget.name, rung) for status, rung in reached if rung.restricts
     ]

@@ -99,6 +99,8 @@ def variants(
         if counter.budget.enforced
     ]
     ladders = [ladder for ladder in ladders if ladder]
+    if not ladders:
+        return
     start, top = (0,) * len(ladders), tuple(len(ladder) for ladder in ladders)
     asked = as_asked(request)
     fullest = replace(climb(asked, _rungs_at(ladders, top)), fullest=True)

@@ -25,7 +25,7 @@ from bursar.domain.meter import Estimate
 from bursar.domain.policy import Policy
 from bursar.domain.price import Rates
 from bursar.domain.request import ReserveRequest
-from bursar.domain.subject import Target, attributes
+from bursar.domain.subject import Target
 from bursar.domain.window import WindowKind
 
 OFFERS_MAX = 16
@@ -131,8 +131,10 @@ def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
         FieldInvalid: The estimate names an unknown meter, or comes to more than can be counted.
     """
     policy.check_meters("estimate.custom_meters", request.estimate.custom_meters)
-    request = replace(request, target=policy.price_book.resolve(request.target))
-    asked = policy.counters(attributes(request.subject, request.target), now_ms)
+    target = policy.price_book.resolve(request.target)
+    if target != request.target:
+        request = replace(request, target=target)
+    asked = policy.counters(request.subject, request.target, now_ms)
     first = _offer(request, policy, as_asked(request), asked, now_ms)
     unpriced_model = request.target.model if first is None else None
     offers = [] if first is None else [first]
@@ -140,7 +142,7 @@ def plan(request: ReserveRequest, policy: Policy, now_ms: int) -> Plan:
     for variant in variants(request, asked, first.output_max if first else None):
         counters = asked
         if variant.target != request.target:
-            counters = policy.counters(attributes(request.subject, variant.target), now_ms)
+            counters = policy.counters(request.subject, variant.target, now_ms)
         offer = _offer(request, policy, variant, counters, now_ms)
         if offer is not None and offer.output_min <= offer.output_max:
             offers.append(offer)

@@ -7,14 +7,19 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from bursar.domain.budget import Budget, Counter, Mode
+from bursar.domain.budget import Budget, Counter, Mode, parse_counter_id
 from bursar.domain.errors import Fault, FieldInvalid
 from bursar.domain.policy_budgets import compile_budget, compile_price
 from bursar.domain.policy_document import FallbackDocument, PolicyDocument
 from bursar.domain.price import ModelRule, PriceBook, Rates
-from bursar.domain.subject import CASELESS, OrgId, Target
+from bursar.domain.subject import CASELESS, OrgId, Subject, Target, attributes
 from bursar.domain.window import Window, WindowInstance, WindowKind
+
+REMEMBERED_MAX = 32_768
+"""Subjects, and counters, that are remembered for all policies together: what is asked about
+again, as an agent's task is, need not be matched again."""
 
 _WILDCARD = re.compile(r"[*?\[]")
 _VERSION_CHARS = 12
@@ -56,9 +61,9 @@ class CompiledBudget:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Policy:
-    """Everything that decides an org's requests.
+    """Everything that decides an org's requests. Two are the same only where they are one object.
 
     Attributes:
         org: Whose it is.
@@ -88,35 +93,72 @@ class Policy:
     _index: Mapping[tuple[str, str], tuple[CompiledBudget, ...]]
     _unindexed: tuple[CompiledBudget, ...]
     _by_name: Mapping[str, Budget]
-    _instances: dict[Window, WindowInstance] = field(default_factory=dict)
+    _instances: dict[Budget, WindowInstance] = field(default_factory=dict)
 
-    def counters(self, attributes: Mapping[str, str], now_ms: int) -> list[Counter]:
+    def counters(self, subject: Subject, target: Target, now_ms: int) -> list[Counter]:
         """Return the counter of every budget that applies, in the policy's order.
 
         Args:
-            attributes: From `subject.attributes`.
+            subject: Who spends.
+            target: What is called, resolved.
             now_ms: Since the epoch.
+        """
+        labels = tuple(sorted(subject.labels.items())) if subject.labels else ()
+        levels = (subject.team, subject.feature, subject.agent, subject.user, subject.task)
+        found = []
+        for budget, partition in _matches(self, levels, labels, target.provider, target.model):
+            counter = self._counter(budget, partition, now_ms)
+            if counter is not None:
+                found.append(counter)
+        return found
+
+    def matching(self, attributes: Mapping[str, str]) -> list[CompiledBudget]:
+        """Return every budget that applies, in the policy's order.
+
+        Args:
+            attributes: From `subject.attributes`.
         """
         candidates = list(self._unindexed)
         for item in attributes.items():
             candidates.extend(self._index.get(item, ()))
-        found = []
-        for candidate in sorted(candidates, key=_position):
-            if candidate.unmet(attributes) is None:
-                counter = self.counter(candidate.budget, attributes, now_ms)
-                if counter is not None:
-                    found.append(counter)
-        return found
+        return [each for each in sorted(candidates, key=_position) if not each.unmet(attributes)]
 
     def counter(self, budget: Budget, attributes: Mapping[str, str], now_ms: int) -> Counter | None:
         """Return a budget's counter for a request, or None where its window does not run now."""
+        return self._counter(budget, tuple(attributes[name] for name in budget.per), now_ms)
+
+    def named_counter(self, counter_id: str, now_ms: int) -> Counter:
+        """Return the counter of a name, as it is now.
+
+        A budget that the policy no longer has, or has with another meter, window or partition, is
+        shown without a limit and as switched off.
+
+        Args:
+            counter_id: From `Counter.id`.
+            now_ms: Since the epoch.
+        """
+        counter = _named_counter(self, counter_id)
+        window = counter.budget.window
+        if window.kind is WindowKind.ROLLING:
+            return counter.at(now_ms - window.length_ms)
+        return counter
+
+    def _counter(self, budget: Budget, partition: tuple[str, ...], now_ms: int) -> Counter | None:
+        window = budget.window
         if budget.mode is Mode.OFF:
             return None
-        instance = self._instance(budget.window, now_ms)
-        if instance is None:
-            return None
-        partition = tuple(attributes[name] for name in budget.per)
-        return Counter(self.org, budget, partition, instance)
+        if window.kind is WindowKind.ROLLING:
+            return _counter_of(self.org, budget, partition, 0, None).at(now_ms - window.length_ms)
+        # Finding a window is dear, so it is remembered until its next boundary.
+        instance = self._instances.get(budget)
+        if instance is None or not (
+            instance.end_ms is None or instance.start_ms <= now_ms < instance.end_ms
+        ):
+            instance = window.instance(now_ms)
+            if instance is None:
+                return None
+            self._instances[budget] = instance
+        return _counter_of(self.org, budget, partition, instance.start_ms, instance.end_ms)
 
     def budget(self, name: str) -> Budget | None:
         """Return the budget of that name, or None where the policy has none (any more)."""
@@ -144,15 +186,47 @@ class Policy:
         """Return the price of a target, the fallback where it has none, or None."""
         return self.price_book.rates(target, input_tokens, now_ms) or self.fallback_rates
 
-    def _instance(self, window: Window, now_ms: int) -> WindowInstance | None:
-        """Remember a window until its next boundary: finding it is the dearest part of matching."""
-        known = self._instances.get(window)
-        if known and known.end_ms is not None and known.start_ms <= now_ms < known.end_ms:
-            return known
-        instance = window.instance(now_ms)
-        if instance is not None:
-            self._instances[window] = instance
-        return instance
+
+@lru_cache(REMEMBERED_MAX)
+def _matches(
+    policy: Policy,
+    levels: tuple[str, str, str, str, str],
+    labels: tuple[tuple[str, str], ...],
+    provider: str,
+    model: str,
+) -> list[tuple[Budget, tuple[str, ...]]]:
+    """Return which budgets apply to a subject and target, and the values they partition by."""
+    subject = Subject(policy.org, *levels, labels=dict(labels))
+    given = attributes(subject, Target(provider, model))
+    return [
+        (each.budget, tuple(given[name] for name in each.budget.per))
+        for each in policy.matching(given)
+    ]
+
+
+@lru_cache(REMEMBERED_MAX)
+def _counter_of(
+    org: OrgId, budget: Budget, partition: tuple[str, ...], start_ms: int, end_ms: int | None
+) -> Counter:
+    return Counter(org, budget, partition, WindowInstance(start_ms, end_ms))
+
+
+@lru_cache(REMEMBERED_MAX)
+def _named_counter(policy: Policy, counter_id: str) -> Counter:
+    name = parse_counter_id(counter_id)
+    partition = tuple(value for _, value in name.partition)
+    budget = policy.budget(name.budget)
+    if (
+        budget is None
+        or budget.meter != name.meter
+        or budget.window.code != name.window_code
+        or budget.per != name.per
+    ):
+        gone = Budget(name.budget, name.meter, None, _ANY_WINDOW, per=name.per, mode=Mode.OFF)
+        return Counter(OrgId(name.org), gone, partition, WindowInstance(0, None))
+    at_ms = name.window_start_ms
+    instance = budget.window.instance(at_ms) or WindowInstance(at_ms, None)
+    return Counter(OrgId(name.org), budget, partition, instance)
 
 
 def _position(budget: CompiledBudget) -> int:

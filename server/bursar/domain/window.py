@@ -8,7 +8,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -92,6 +92,11 @@ class Window:
         length_ms: Of a rolling window, at least 1; of a task, how long it may be idle.
         from_ms: First instant of a fixed window.
         until_ms: First instant after a fixed window.
+        code: Short name that is part of a counter's name: 1 to 64 of A-Z, a-z, 0-9, `_`, `.`, `-`.
+            Windows with the same code are the same, and counters of the one go on as those of the
+            other. Fields that the kind does not use are not in it. A task's idle time is not in it
+            either: what a task has spent stays spent when only its idle time changes. Two names of
+            one zone count as two zones.
     """
 
     kind: WindowKind
@@ -101,22 +106,16 @@ class Window:
     length_ms: int = 0
     from_ms: int = 0
     until_ms: int = 0
+    code: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert 1 <= self.anchor_day <= 31, self.anchor_day  # noqa: PLR2004 - days of a month
         assert 0 <= self.week_start <= 6, self.week_start  # noqa: PLR2004 - days of a week
         assert self.length_ms >= (1 if self.kind is WindowKind.ROLLING else 0), self.length_ms
         assert self.kind is not WindowKind.FIXED or self.from_ms < self.until_ms, self
+        object.__setattr__(self, "code", self._code())
 
-    @property
-    def code(self) -> str:
-        """Short name that is part of a counter's name: 1 to 64 of A-Z, a-z, 0-9, `_`, `.`, `-`.
-
-        Windows with the same code are the same, and counters of the one go on as those of the
-        other. Fields that the kind does not use are not in it. A task's idle time is not in it
-        either: what a task has spent stays spent when only its idle time changes. Two names of one
-        zone count as two zones.
-        """
+    def _code(self) -> str:
         parts = [self.kind.value]
         if self.kind is WindowKind.ROLLING:
             parts.append(str(self.length_ms))

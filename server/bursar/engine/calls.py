@@ -10,6 +10,7 @@ from bursar.domain.meter import COUNTER_MAX
 from bursar.engine.keys import Keys, Tombstones
 from bursar.engine.operations import (
     AdjustOperation,
+    ExtendOperation,
     RecordOperation,
     ReserveOperation,
     SettleOperation,
@@ -27,23 +28,26 @@ class Prepared:
     """A script call that only lacks the head, which says of when and of which generation it is.
 
     Attributes:
-        verb: Name of the script.
         call: Its keys.
         rest: What follows the head.
     """
 
-    verb: str
     call: Call
     rest: tuple[Any, ...]
+
+    @property
+    def verbs(self) -> list[str]:
+        """What each operation does."""
+        return [_text(row[0]) for row in self.rest[-1]]
 
 
 def prepare(
     operations: Sequence[Acknowledged], keys: Keys, shard: int, now_ms: int, kept: Tombstones
 ) -> Prepared:
-    """Return operations of one kind as a call.
+    """Return operations as a call of the script `operate`.
 
     Args:
-        operations: Of orgs that live on the shard; at least one.
+        operations: Of orgs that live on the shard, of any kind; at least one.
         keys: Names of everything.
         shard: Which.
         now_ms: When.
@@ -51,35 +55,11 @@ def prepare(
     """
     call = Call(keys.shard_keys(shard))
     prefix = keys.counter_prefix(shard)
-    make: Callable[[Any, Any, int, Tombstones], list[object]]
-    parts: list[Any]
-    group: Sequence[Any] = operations
     # Counters come before holds among the keys, so they are numbered first.
-    match operations[0]:
-        case ReserveOperation():
-            parts = [
-                [offer_row(call, offer, prefix, now_ms) for offer in each.offers] for each in group
-            ]
-            make, verb = _reserve_row, "reserve"
-        case RecordOperation():
-            parts = [_record_uses(call, each, prefix, now_ms) for each in group]
-            make, verb = _record_row, "record"
-        case AdjustOperation():
-            parts = [adjustment_row(call, each, prefix, now_ms) for each in group]
-            make, verb = _adjust_row, "adjust"
-        case SettleOperation():
-            parts = [retarget_row(each, now_ms) for each in group]
-            make, verb = _settle_row, "settle"
-        case _:
-            parts = [None] * len(group)
-            make, verb = _extend_row, "extend"
-    rows = [
-        [call.hold(keys.hold(shard, each.org, each.hold_id)), *make(each, part, now_ms, kept)]
-        for each, part in zip(group, parts, strict=True)
-    ]
-    with_counters = verb in ("reserve", "record", "adjust")
-    rest = (prefix, call.specs, rows) if with_counters else (prefix, rows)
-    return Prepared(verb, call, rest)
+    rows = [_ROWS[type(each)](call, each, prefix, now_ms) for each in operations]
+    for row, each in zip(rows, operations, strict=True):
+        row[1] = call.hold(keys.hold(shard, each.org, each.hold_id))
+    return Prepared(call, (prefix, call.specs, [kept.settled_ms, kept.expired_ms], rows))
 
 
 def pack_call(operation: Acknowledged, keys: Keys, shard: int, now_ms: int, order: int,
@@ -95,75 +75,87 @@ def pack_call(operation: Acknowledged, keys: Keys, shard: int, now_ms: int, orde
         kept: As in `prepare`.
     """
     ready = prepare([operation], keys, shard, now_ms, kept)
-    return order.to_bytes(_ORDER_BYTES, "big") + pack(
-        [ready.verb, now_ms, ready.call.keys, ready.rest]
-    )
+    return order.to_bytes(_ORDER_BYTES, "big") + pack([now_ms, ready.call.keys, ready.rest])
 
 
 def unpack_call(packed: bytes) -> tuple[Prepared, int]:
     """Read what `pack_call` wrote: the call, and its time in ms."""
-    verb, now_ms, names, rest = unpack(packed[_ORDER_BYTES:])
-    return Prepared(verb.decode(), Call([name.decode() for name in names]), tuple(rest)), now_ms
+    now_ms, names, rest = unpack(packed[_ORDER_BYTES:])
+    return Prepared(Call([name.decode() for name in names]), tuple(rest)), now_ms
 
 
-def _reserve_row(each: Any, offers: Any, now_ms: int, _: Tombstones) -> list[object]:
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+_NO_KEY = 0
+"""In place of a hold's key, which is numbered after the counters."""
+
+
+def _reserve_row(call: Call, each: Any, prefix: str, now_ms: int) -> list[Any]:
     return [
+        "reserve",
+        _NO_KEY,
         each.fingerprint,
         int(each.book),
         each.expire_ms,
         each.ttl_ms,
-        now_ms,
+        # Its own time, which its windows are of, not that of all that goes with it.
+        each.expire_ms - each.ttl_ms,
         each.payload,
-        offers,
+        [offer_row(call, offer, prefix, now_ms) for offer in each.offers],
     ]
 
 
-def _settle_row(each: Any, retarget: Any, _: int, kept: Tombstones) -> list[object]:
+def _settle_row(_: Call, each: Any, __: str, now_ms: int) -> list[Any]:
     return [
+        "settle",
+        _NO_KEY,
         int(each.verb),
         each.fingerprint,
         int(each.partial),
         each.sequence,
         dict(each.amounts),
-        kept.settled_ms,
         each.target,
-        retarget,
+        retarget_row(each, now_ms),
         each.note,
     ]
 
 
-def _extend_row(each: Any, _: Any, __: int, ___: Tombstones) -> list[object]:
+def _extend_row(_: Call, each: Any, __: str, ___: int) -> list[Any]:
     totals = [
         number
         for total, ceiling in each.totals
         for number in (total, COUNTER_MAX if ceiling is None else ceiling)
     ]
-    return [each.revision, each.expire_ms, each.ttl_ms, each.output_tokens, totals]
+    row = [each.revision, each.expire_ms, each.ttl_ms, each.output_tokens, totals]
+    return ["extend", _NO_KEY, *row]
 
 
-def _record_uses(call: Call, operation: RecordOperation, prefix: str, now_ms: int) -> list[object]:
-    return [
+def _record_row(call: Call, each: Any, prefix: str, now_ms: int) -> list[Any]:
+    uses = [
         part
-        for counter in operation.counters
+        for counter in each.counters
         for part in (
             call.counter(counter, prefix, now_ms),
             counter.budget.meter,
-            int(entry_flags(counter)),
+            entry_flags(counter),
         )
     ]
+    amounts = dict(each.amounts)
+    row = [each.fingerprint, each.payload, each.target, amounts, uses, each.note]
+    return ["record", _NO_KEY, *row]
 
 
-def _record_row(each: Any, uses: Any, _: int, kept: Tombstones) -> list[object]:
-    return [
-        each.fingerprint,
-        each.payload,
-        each.target,
-        dict(each.amounts),
-        uses,
-        kept.settled_ms,
-        each.note,
-    ]
+def _adjust_row(call: Call, each: Any, prefix: str, now_ms: int) -> list[Any]:
+    uses = adjustment_row(call, each, prefix, now_ms)
+    return ["adjust", _NO_KEY, each.fingerprint, each.expire_ms, each.payload, uses, each.note]
 
 
-def _adjust_row(each: Any, uses: Any, _: int, kept: Tombstones) -> list[object]:
-    return [each.fingerprint, each.expire_ms, each.payload, uses, kept.expired_ms, each.note]
+_ROWS: dict[type, Callable[[Call, Any, str, int], list[Any]]] = {
+    ReserveOperation: _reserve_row,
+    SettleOperation: _settle_row,
+    ExtendOperation: _extend_row,
+    RecordOperation: _record_row,
+    AdjustOperation: _adjust_row,
+}

@@ -37,20 +37,27 @@ class Journal:
     async def read(self, positions: Mapping[int, str], most: int) -> dict[int, list[JournalEntry]]:
         """Return what follows the position of each shard, in order.
 
+        Shards whose server does not answer are left out.
+
         Args:
             positions: Stream id by shard.
             most: Entries of each shard at the most.
+
+        Raises:
+            StoreUnavailable: No server answers.
         """
         wanted = [(self._keys.journal(shard), after) for shard, after in positions.items()]
         found = await self._store.streams(wanted, most)
         return {
             shard: [JournalEntry(stream_id.decode(), fields) for stream_id, fields in entries]
             for shard, entries in zip(positions, found, strict=True)
+            if entries is not None
         }
 
     async def lengths(self, shards: Sequence[int]) -> list[int]:
-        """Return how many entries wait in each shard's journal."""
-        return await self._store.stream_lengths([self._keys.journal(shard) for shard in shards])
+        """Return how many entries are known to wait in each shard's journal."""
+        keys = [self._keys.journal(shard) for shard in shards]
+        return [length or 0 for length in await self._store.stream_lengths(keys)]
 
     async def lacks(self, shard: int, epoch: str, stream_id: str) -> bool:
         """Tell whether an entry of this generation is neither in the journal nor was trimmed."""

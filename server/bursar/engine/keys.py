@@ -102,7 +102,7 @@ def hold_name(key: bytes) -> tuple[str, str]:
 
 
 CounterSpec = tuple[int, int, int, int]
-"""How a counter lives: kind, TTL in ms, and two parameters of the kind (`lua/include/counters`)."""
+"""How a counter lives: kind, TTL in ms, and two parameters of the kind (`lua/shared/counters`)."""
 
 
 def counter_spec(counter: Counter, now_ms: int) -> CounterSpec:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
-from typing import Protocol
+from enum import IntEnum
+from typing import NamedTuple, Protocol
 
 from bursar.domain import meter
 from bursar.domain.budget import Counter, CounterValues
@@ -14,23 +14,26 @@ from bursar.domain.offer import Offer
 from bursar.domain.subject import OrgId
 
 
-class EntryFlags(IntFlag):
-    """How one counter of a hold ends."""
+class EntryFlags(IntEnum):
+    """How one counter of a hold ends: any sum of these."""
 
-    NONE = 0
     CHARGE_ON_EXPIRY = 1
     RETURNED = 2
     ADDED = 4
 
 
-def entry_flags(counter: Counter) -> EntryFlags:
-    """Return how a hold on a counter ends."""
-    flags = EntryFlags.NONE
-    if counter.budget.charge_on_expiry:
-        flags |= EntryFlags.CHARGE_ON_EXPIRY
-    if counter.budget.meter == meter.CONCURRENCY:
-        flags |= EntryFlags.RETURNED
-    return flags
+def entry_flags(counter: Counter) -> int:
+    """Return how a hold on a counter ends, as a sum of `EntryFlags`."""
+    budget = counter.budget
+    return _FLAGS[budget.charge_on_expiry, budget.meter == meter.CONCURRENCY]
+
+
+# Asked for every use of every offer, so it is added up beforehand.
+_FLAGS = {
+    (charged, returned): EntryFlags.CHARGE_ON_EXPIRY * charged + EntryFlags.RETURNED * returned
+    for charged in (False, True)
+    for returned in (False, True)
+}
 
 
 class HoldState(IntEnum):
@@ -45,8 +48,7 @@ class HoldState(IntEnum):
     ADJUSTED = 7
 
 
-@dataclass(frozen=True, slots=True)
-class HoldEntry:
+class HoldEntry(NamedTuple):
     """One counter of a hold.
 
     Attributes:
@@ -54,7 +56,8 @@ class HoldEntry:
         kind: How it lives (`keys.counter_spec`), with its ttl_ms and parameters.
         slot: The time bucket or the beginning of the task that it was reserved in.
         meter: What is counted.
-        flags: How it ends, and whether it came with another target than the granted one.
+        flags: How it ends, and whether it came with another target than the granted one: a sum of
+            `EntryFlags`.
         held: What it still holds, in the meter's unit.
         reserved: What it held in all; of an expired hold, at its end.
         booked: What its expiry charged.
@@ -67,14 +70,13 @@ class HoldEntry:
     p2: int
     slot: int
     meter: str
-    flags: EntryFlags
+    flags: int
     held: int
     reserved: int
     booked: int
 
 
-@dataclass(frozen=True, slots=True)
-class EntrySettlement:
+class EntrySettlement(NamedTuple):
     """What a settlement did on one entry: amount booked, overage, and the counter after it."""
 
     amount: int
@@ -84,7 +86,7 @@ class EntrySettlement:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A reservation as the store keeps it. Field by field the array of `lua/include/holds.lua`."""
+    """A reservation as the store keeps it. Field by field the array of `lua/shared/holds.lua`."""
 
     state: HoldState
     fingerprint: bytes

@@ -1,15 +1,15 @@
-"""The engine on Redis: maps operations to keys and arguments, runs one script a shard."""
+"""The engine on Redis: hands operations to the turns, and reads what became of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bursar.domain.budget import Counter, CounterValues
 from bursar.domain.errors import BursarError
 from bursar.domain.subject import OrgId
-from bursar.engine.calls import pack_call, prepare, unpack_call
+from bursar.engine.calls import pack_call, unpack_call
 from bursar.engine.keys import hold_name
 from bursar.engine.operations import (
     AdjustCode,
@@ -18,7 +18,6 @@ from bursar.engine.operations import (
     ExtendCode,
     ExtendOperation,
     ExtendOutcome,
-    Granted,
     Hold,
     HoldPage,
     HoldState,
@@ -41,19 +40,13 @@ from bursar.engine.rows import (
     reserve_outcome,
 )
 from bursar.engine.shards import Shards, sending_again
+from bursar.engine.turns import Turns
 from bursar.engine.wire import decode_hold, decode_values, unpack
 from bursar.failpoints import failpoint
 
 _HOLDS_SCANNED_MAX = 1_000
 
-Operated = TypeVar(
-    "Operated",
-    ReserveOperation,
-    SettleOperation,
-    ExtendOperation,
-    RecordOperation,
-    AdjustOperation,
-)
+Outcome = TypeVar("Outcome")
 
 
 class RedisEngine:
@@ -73,6 +66,7 @@ class RedisEngine:
         self._store = shards.store
         self._keys = shards.keys
         self._kept = shards.limits.tombstones
+        self._turns = Turns(shards)
 
     async def say_again(self, shard: int, calls: Sequence[RecentCall], server_id: str) -> None:
         """Say which calls that this server answered a rebuilt shard may lack.
@@ -115,90 +109,45 @@ class RedisEngine:
     async def _make_again(self, shard: int, packed: bytes) -> bool:
         ready, now_ms = unpack_call(packed)
         with sending_again():
-            [result] = await self.shards.run(ready.verb, shard, ready.call, now_ms, *ready.rest)
-        return result[0] in _THERE[ready.verb]
+            [result] = await self.shards.run("operate", shard, ready.call, now_ms, *ready.rest)
+        [verb] = ready.verbs
+        return result[0] in _THERE[verb]
 
     async def reserve(
         self, operations: Sequence[ReserveOperation], now_ms: int
     ) -> list[ReserveOutcome | BursarError]:
         """Book each request's first offer that fits, or find what it got before."""
-
-        async def run(
-            shard: int, group: list[ReserveOperation]
-        ) -> list[ReserveOutcome | BursarError]:
-            call, results = await self._run(shard, group, now_ms)
-            outcomes = [
-                reserve_outcome(operation, result)
-                for operation, result in zip(group, results, strict=True)
-            ]
-            done = [
-                (operation, outcome)
-                for operation, outcome in zip(group, outcomes, strict=True)
-                if isinstance(outcome, Granted) and operation.book
-            ]
-            await self.shards.acknowledge(shard, call, now_ms, done)
-            return outcomes
-
-        return await self._by_shard(operations, run)
+        results = await self._operate(operations, now_ms)
+        return [
+            result if isinstance(result, BursarError) else reserve_outcome(operation, result)
+            for operation, result in zip(operations, results, strict=True)
+        ]
 
     async def settle(
         self, operations: Sequence[SettleOperation], now_ms: int
     ) -> list[SettleOutcome | BursarError]:
         """Commit and release holds."""
-
-        async def run(shard: int, group: list[SettleOperation]) -> list[SettleOutcome]:
-            call, results = await self._run(shard, group, now_ms)
-            done = _done(group, results, SettleCode.DONE)
-            await self.shards.acknowledge(shard, call, now_ms, done)
-            return [SettleOutcome(SettleCode(result[0]), hold_of(result)) for result in results]
-
-        return await self._by_shard(operations, run)
+        results = await self._operate(operations, now_ms)
+        return _outcomes(results, lambda row: SettleOutcome(SettleCode(row[0]), hold_of(row)))
 
     async def extend(
         self, operations: Sequence[ExtendOperation], now_ms: int
     ) -> list[ExtendOutcome | BursarError]:
         """Change open holds."""
-
-        async def run(shard: int, group: list[ExtendOperation]) -> list[ExtendOutcome]:
-            call, results = await self._run(shard, group, now_ms)
-            done = _done(group, results, ExtendCode.DONE)
-            await self.shards.acknowledge(shard, call, now_ms, done)
-            return [extend_outcome(result) for result in results]
-
-        return await self._by_shard(operations, run)
+        return _outcomes(await self._operate(operations, now_ms), extend_outcome)
 
     async def record(
         self, operations: Sequence[RecordOperation], now_ms: int
     ) -> list[RecordOutcome | BursarError]:
         """Book usage without reservations."""
-
-        async def run(shard: int, group: list[RecordOperation]) -> list[RecordOutcome]:
-            call, results = await self._run(shard, group, now_ms)
-            done = _done(group, results, RecordCode.DONE)
-            await self.shards.acknowledge(shard, call, now_ms, done)
-            return [RecordOutcome(RecordCode(row[0]), hold_of(row)) for row in results]
-
-        return await self._by_shard(operations, run)
+        results = await self._operate(operations, now_ms)
+        return _outcomes(results, lambda row: RecordOutcome(RecordCode(row[0]), hold_of(row)))
 
     async def adjust(
         self, operations: Sequence[AdjustOperation], now_ms: int
     ) -> list[AdjustOutcome | BursarError]:
         """Book what no call used."""
-
-        async def run(shard: int, group: list[AdjustOperation]) -> list[AdjustOutcome]:
-            call, results = await self._run(shard, group, now_ms)
-            done = _done(group, results, AdjustCode.DONE)
-            await self.shards.acknowledge(shard, call, now_ms, done)
-            return [adjust_outcome(result) for result in results]
-
-        return await self._by_shard(operations, run)
-
-    async def _run(
-        self, shard: int, group: Sequence[Acknowledged], now_ms: int
-    ) -> tuple[Call, list[Any]]:
-        ready = prepare(group, self._keys, shard, now_ms, self._kept)
-        results = await self.shards.run(ready.verb, shard, ready.call, now_ms, *ready.rest)
-        return ready.call, results
+        return _outcomes(await self._operate(operations, now_ms), adjust_outcome)
 
     async def sweep(self, now_ms: int, most: int) -> Swept:
         """End holds whose time is over, at most so many in each shard.
@@ -286,24 +235,25 @@ class RedisEngine:
         )
         return HoldPage(holds, end)
 
-    async def _by_shard(
-        self,
-        operations: Sequence[Operated],
-        run: Callable[[int, list[Operated]], Awaitable[list[Any]]],
-    ) -> list[Any]:
-        """Run the operations of each shard as one script call, and answer in their order.
+    async def _operate(self, operations: Sequence[Acknowledged], now_ms: int) -> list[Any]:
+        """Have operations carried out, those of each shard in one call, and answer in their order.
 
         A shard that fails fails its own operations: others were carried out, and must say so.
+
+        Raises:
+            BursarError: Every shard failed.
         """
-        if len(operations) == 1:
-            return await run(self._keys.shard_of(operations[0].org), list(operations))
         groups: dict[int, list[int]] = {}
         for position, operation in enumerate(operations):
             groups.setdefault(self._keys.shard_of(operation.org), []).append(position)
-        answers = await asyncio.gather(
-            *(run(shard, [operations[at] for at in places]) for shard, places in groups.items()),
-            return_exceptions=True,
-        )
+        if len(groups) == 1:
+            [shard] = groups
+            return await self._turns.add(shard, operations, now_ms)
+        added = [
+            self._turns.add(shard, [operations[at] for at in places], now_ms)
+            for shard, places in groups.items()
+        ]
+        answers = await asyncio.gather(*added, return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, BaseException)]
         for failure in failures:
             if len(failures) == len(groups) or not isinstance(failure, BursarError):
@@ -326,7 +276,7 @@ _THERE: Mapping[str, tuple[int, ...]] = {
 """Replies of each script that say that the operation is carried out, now or before."""
 
 
-def _done(
-    group: Sequence[Operated], results: Sequence[Any], code: int
-) -> list[tuple[Operated, None]]:
-    return [(each, None) for each, result in zip(group, results, strict=True) if result[0] == code]
+def _outcomes(
+    results: Sequence[Any], read: Callable[[list[Any]], Outcome]
+) -> list[Outcome | BursarError]:
+    return [result if isinstance(result, BursarError) else read(result) for result in results]

@@ -80,7 +80,7 @@ def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> list[object
             use.slope,
             COUNTER_MAX if use.ceiling is None else use.ceiling,
             use.counter.budget.meter,
-            int(entry_flags(use.counter)),
+            entry_flags(use.counter),
         )
     return [offer.output_min, offer.output_max, target_key(offer.target), uses]
 
@@ -135,7 +135,7 @@ def retarget_row(operation: SettleOperation, now_ms: int) -> object:
         return 0
     entries = []
     for counter in operation.retarget.added:
-        flags = int(entry_flags(counter) | EntryFlags.ADDED)
+        flags = entry_flags(counter) + EntryFlags.ADDED
         # The script finds the slot: the bucket of the reservation, or the task that runs.
         spec, slot = counter_spec(counter, now_ms), 0
         entries.append([counter.id, *spec, slot, counter.budget.meter, flags, 0, 0, 0])

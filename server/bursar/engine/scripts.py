@@ -1,4 +1,4 @@
-"""The Lua scripts: one file a verb, with shared parts included when they are loaded."""
+"""The Lua scripts, with their parts included when they are loaded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-_INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- @include ([\w/]+)$", re.MULTILINE)
 
-VERBS = ("reserve", "settle", "extend", "record", "adjust", "sweep", "read")
+SCRIPTS = ("operate", "sweep", "read")
 """Scripts of the calls; the others keep a shard: `fence`, `purge`, `load`, `open`, `trim`."""
 
 
@@ -19,7 +19,7 @@ class Script:
     """A script as Redis runs it.
 
     Attributes:
-        name: Its verb.
+        name: Of its file.
         text: With its includes.
         sha: SHA-1 of the text, by which Redis knows it.
     """
@@ -31,7 +31,7 @@ class Script:
 
 @cache
 def load_script(name: str) -> Script:
-    """Return the script of a verb.
+    """Return a script.
 
     Args:
         name: Of a file in `lua/`.
@@ -39,7 +39,7 @@ def load_script(name: str) -> Script:
     folder = resources.files("bursar.engine") / "lua"
 
     def included(match: re.Match[str]) -> str:
-        return (folder / "include" / f"{match[1]}.lua").read_text(encoding="utf-8")
+        return (folder / f"{match[1]}.lua").read_text(encoding="utf-8")
 
     text = _INCLUDE.sub(included, (folder / f"{name}.lua").read_text(encoding="utf-8"))
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

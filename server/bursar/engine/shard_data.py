@@ -81,8 +81,8 @@ class ShardData:
         self._store = store
         self.keys = keys
 
-    async def states(self) -> list[ShardMark]:
-        """Return how every shard is marked, in order."""
+    async def states(self) -> list[ShardMark | None]:
+        """Return how every shard is marked, in order; None: its server does not answer."""
         shards = range(self.keys.shard_count)
         return await self._store.shard_states([self.keys.meta(shard) for shard in shards])
 
@@ -118,9 +118,7 @@ class ShardData:
         if len(tokens) == 1:
             [only] = by_tag
             pattern = f"{only.replace('[', '')}:[ch]:*"
-        cursor = -1
-        while cursor != 0:
-            cursor, found = await self._store.scan(max(cursor, 0), pattern, _PURGE_PAGE)
+        async for found in self._store.scan(pattern, _PURGE_PAGE):
             groups: dict[int, list[str]] = {}
             for name in found:
                 text = name.decode()

@@ -70,7 +70,7 @@ class EngineLimits:
 
 
 class _Status(IntEnum):
-    """What a script says of its shard; mirrors `lua/include/shard.lua`."""
+    """What a script says of its shard; mirrors `lua/shared/shard.lua`."""
 
     OK = 0
     MISSING = 1
@@ -175,17 +175,20 @@ class Shards:
             self.recent.add(shard, kept)
         await self._make_durable(shard, call)
 
-    async def look(self) -> list[ShardMark]:
+    async def look(self) -> list[ShardMark | None]:
         """Learn which shards have lost their data, or have it back, also those nobody asks.
 
         A shard that has lost calls which this server saw answered is stopped for every server.
 
         Returns:
-            How each shard is marked, in order.
+            How each shard is marked, in order; None: its server does not answer.
         """
         seen = dict(self._sequences)
         states = await self.data.states()
         for shard, state in enumerate(states):
+            if state is None:
+                self._cold.add(shard)
+                continue
             is_ours = state.epoch != "" and state.epoch == self._epochs.get(shard)
             if is_ours and state.sequence < seen.get(shard, 0):
                 await self.data.fence(
@@ -197,18 +200,57 @@ class Shards:
                 self._cold.add(shard)
         return states
 
-    async def run(self, verb: str, shard: int, call: Call, now_ms: int, *rest: object) -> Any:  # noqa: ANN401 - as the script replied
+    def place(self, shard: int) -> str:
+        """Return a name of the server that a shard is on, as far as is known."""
+        return self.store.place(self.keys.meta(shard))
+
+    async def run(self, name: str, shard: int, call: Call, now_ms: int, *rest: object) -> Any:  # noqa: ANN401 - as the script replied
         """Run a script on a shard, and check that the shard is what it was.
 
         Raises:
             ShardCold: Its data is missing, of another epoch, or older than what was seen.
             ClockBehind: This server's clock is too far behind.
         """
-        epoch, seen = self._epochs.get(shard, ""), self._sequences.get(shard, 0)
-        again = _sending_again.get()
-        head = [
+        [outcome] = await self.run_all(name, [(shard, call, now_ms, rest)])
+        if isinstance(outcome, BursarError):
+            raise outcome
+        return outcome
+
+    async def run_all(
+        self, name: str, calls: Sequence[tuple[int, Call, int, Sequence[object]]]
+    ) -> list[Any]:
+        """Run a script on several shards in one round trip.
+
+        Args:
+            name: Of the script.
+            calls: Shard, keys, time, and what follows the head.
+
+        Returns:
+            For each what the script replied, or the error that it failed with: see `run`.
+        """
+        script, again = load_script(name), _sending_again.get()
+        replicas = 0 if name == "read" else self.limits.replicas
+        epochs = [self._epochs.get(shard, "") for shard, *_ in calls]
+        arguments = [
+            (script, call.keys, pack([self._head(shard, epoch, now_ms, again=again), *rest]))
+            for epoch, (shard, call, now_ms, rest) in zip(epochs, calls, strict=True)
+        ]
+        failpoint("before_script")
+        replies = await self.store.run_all(arguments, replicas)
+        failpoint("after_script")
+        outcomes: list[Any] = []
+        for (reply, reached), epoch, (shard, call, *_) in zip(replies, epochs, calls, strict=True):
+            if isinstance(reply, BursarError):
+                outcomes.append(reply)
+                continue
+            call.replicas = reached
+            outcomes.append(await self._read(shard, epoch, call, reply, again=again))
+        return outcomes
+
+    def _head(self, shard: int, epoch: str, now_ms: int, *, again: bool) -> list[object]:
+        return [
             epoch,
-            seen,
+            self._sequences.get(shard, 0),
             now_ms,
             # What is sent again was done at its own time, however long ago.
             _FOR_EVER_MS if again else self.limits.clock_lag_ms_max,
@@ -216,9 +258,9 @@ class Shards:
             int(again),
             "" if again else self._newest_id(shard, epoch),
         ]
-        failpoint("before_script")
-        reply = await self._ask(verb, call, pack([head, *rest]))
-        failpoint("after_script")
+
+    async def _read(self, shard: int, epoch: str, call: Call, reply: bytes, *, again: bool) -> Any:  # noqa: ANN401 - as the script replied
+        """Note what a reply says of the shard, and return its results or an error."""
         status, sequence, results, call.journaled, entry_id = unpack(reply)
         call.epoch, call.sequence, call.entry_id = epoch, sequence, entry_id.decode()
         if status in _COLD:
@@ -229,7 +271,7 @@ class Shards:
             # It must not decide for servers that saw less.
             await self.data.fence(shard, epoch=epoch, why=LOST_CALLS)
         if status != _Status.OK:
-            raise _shard_error(_Status(status), self.keys.tag(shard))
+            return _shard_error(_Status(status), self.keys.tag(shard))
         if epoch == self._epochs.get(shard):
             self._sequences[shard] = max(sequence, self._sequences.get(shard, 0))
         return results
@@ -254,15 +296,6 @@ class Shards:
         if replaying is not None:
             raise _shard_error(_Status.REPLAYING, self.keys.tag(shard))
         return replies
-
-    async def _ask(self, verb: str, call: Call, argument: bytes) -> bytes:
-        script = load_script(verb)
-        if not self.limits.replicas or verb == "read":
-            return await self.store.run(script, call.keys, argument)
-        reply, call.replicas = await self.store.run_replicated(
-            script, call.keys, argument, self.limits.replicas
-        )
-        return reply
 
     async def _make_durable(self, shard: int, call: Call) -> None:
         if call.replicas < self.limits.replicas:

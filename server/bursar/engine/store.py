@@ -1,70 +1,28 @@
-"""The connection to Redis: runs scripts and commands, and turns its failures into ours.
+"""The store: runs scripts and commands on Redis, and turns its failures into ours.
 
-redis-py would repeat commands by itself, up to ten times, without telling anyone. That is off:
-only the caller knows whether, and with which request id, to repeat.
+Nothing is repeated that may have been carried out: only the caller knows whether, and with which
+request id, to do that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    ClusterDownError,
-    MasterDownError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import NoScriptError
 
-from bursar.domain.errors import BursarError, InternalError, StoreFull, StoreUnavailable
+from bursar.domain.errors import BursarError, StoreUnavailable
+from bursar.engine.redis_connect import connect
+from bursar.engine.redis_node import Command, Node
+from bursar.engine.redis_servers import FAILURES, Unit
 from bursar.engine.scripts import Script
+from bursar.engine.server_facts import ServerFacts, read_facts
+from bursar.engine.store_errors import checked, translate
 
-VERSION_MIN = (6, 2)
-
-_NOT_NOW_ERRORS = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
-_NOT_NOW_TEXT = re.compile(r"(?:^|\s-)(BUSY|READONLY|NOREPLICAS|MISCONF|UNKILLABLE)\b")
-"""Answers of a Redis that is there but cannot serve at the moment. Redis before 7 puts what a
-command in a script answered behind a text of its own, with a dash before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What the Redis behind the store is.
-
-    Attributes:
-        version: For example `7.2.4`.
-        eviction_policy: `noeviction`, or what it does to keys when memory is full; empty where
-            the server does not say.
-        append_only: Whether it keeps an append-only file; None where it does not say.
-    """
-
-    version: str
-    eviction_policy: str
-    append_only: bool | None
-
-    def problems(self) -> list[str]:
-        """Return what keeps it from being a safe store, as sentences to act on."""
-        found = []
-        numbers = tuple(int(part) for part in self.version.split(".")[:2] if part.isdigit())
-        if numbers < VERSION_MIN:
-            found.append(f"Redis {self.version} is too old; use 6.2 or newer")
-        if self.eviction_policy not in ("noeviction", ""):
-            found.append(
-                f"Redis evicts keys when it is full (maxmemory-policy {self.eviction_policy}), so "
-                "budgets would forget what was spent; set maxmemory-policy noeviction"
-            )
-        return found
+ScriptCall = tuple[Script, Sequence[str], bytes]
+"""A script, its keys, which are of one slot, and its argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +48,11 @@ class ShardMark:
     stopped: str
 
 
+Answer = TypeVar("Answer")
+
+_MARK_FIELDS = ("epoch", "seq", "now", "replaying", "trimmed", "last", "stopped")
+
+
 class Store:
     """A Redis, with our errors and one bound on how long and how often it is asked."""
 
@@ -97,231 +60,257 @@ class Store:
         """Connects when first used.
 
         Args:
-            url: `redis://`, `rediss://` or `unix://`.
+            url: As `redis_address.parse_address` takes it.
             timeout_ms: For connecting and for each answer, 1 or more.
-            connections_max: Connections at the most, 1 or more.
+            connections_max: Connections to each server at the most, 1 or more.
         """
-        timeout_s = timeout_ms / 1_000
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections_max,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            decode_responses=False,
-            health_check_interval=0,
-        )
-        # Answers are bytes throughout; redis-py's types say bytes or text.
-        self._redis: Any = redis.Redis.from_pool(pool)
-        self._execute: Any = self._redis.execute_command
-        self._timeout_s = timeout_s
+        self._servers = connect(url, timeout_s=timeout_ms / 1_000, connections_max=connections_max)
+        self._wait_ms = max(timeout_ms // 2, 1)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._redis.aclose()
+        await self._servers.close()
 
-    async def run(self, script: Script, keys: Sequence[str], argument: bytes) -> bytes:
-        """Run a script in one round trip; where Redis has forgotten it, send it whole.
+    def place(self, key: str) -> str:
+        """Return a name of the server that a key is on, as far as is known.
 
-        Raises:
-            StoreUnavailable: Redis does not answer; the outcome is unknown.
-            StoreFull: Redis is out of memory; nothing was done.
+        Calls of one place go as one pipeline; those of several would wait for the slowest one.
         """
-        async with self._translated():
-            try:
-                reply = await self._execute("EVALSHA", script.sha, len(keys), *keys, argument)
-            except NoScriptError:
-                reply = await self._execute("EVAL", script.text, len(keys), *keys, argument)
-            answer: bytes = reply
-            return answer
+        return self._servers.place(key)
 
-    async def run_replicated(
-        self, script: Script, keys: Sequence[str], argument: bytes, replicas: int
-    ) -> tuple[bytes, int]:
-        """Run a script, and wait on the same connection for replicas to have its writes.
+    async def run_all(
+        self, calls: Sequence[ScriptCall], replicas: int = 0
+    ) -> list[tuple[bytes | BursarError, int]]:
+        """Run scripts in one round trip; those that Redis has forgotten are sent again, whole.
+
+        Calls with keys of one slot are carried out in their order, unless Redis has forgotten some
+        of the scripts or moves the slot to another server meanwhile.
+
+        Args:
+            calls: What to run.
+            replicas: How many replicas to wait for, until they have the writes of all calls.
 
         Returns:
-            What it replied, and how many replicas had it in time.
+            For each call what it replied, and how many replicas had it in time. A call that fails
+            fails no other: StoreUnavailable where its outcome is unknown, StoreFull where nothing
+            was done.
+        """
+        closing = ("WAIT", replicas, self._wait_ms) if replicas else None
+        units = [
+            Unit(keys[0], (("EVALSHA", script.sha, len(keys), *keys, argument),), is_whole=True)
+            for script, keys, argument in calls
+        ]
+        answers = await self._servers.exchange(units, closing)
+        forgotten = [at for at, found in enumerate(answers) if isinstance(found[0], NoScriptError)]
+        if forgotten:
+            whole = [
+                Unit(keys[0], (("EVAL", script.text, len(keys), *keys, argument),), is_whole=True)
+                for script, keys, argument in (calls[at] for at in forgotten)
+            ]
+            found_again = await self._servers.exchange(whole, closing)
+            for at, found in zip(forgotten, found_again, strict=True):
+                answers[at] = found
+        return [
+            (
+                translate(found[0]) if isinstance(found[0], BaseException) else found[0],
+                found[-1] if closing and isinstance(found[-1], int) else 0,
+            )
+            for found in answers
+        ]
+
+    async def run(self, script: Script, keys: Sequence[str], argument: bytes) -> bytes:
+        """Run one script.
 
         Raises:
             StoreUnavailable: Redis does not answer; the outcome is unknown.
             StoreFull: Redis is out of memory; nothing was done.
         """
-        wait_ms = max(int(self._timeout_s * 1_000) // 2, 1)
-        async with self._translated():
-            for command, name in (("EVALSHA", script.sha), ("EVAL", script.text)):
-                pipeline = self._redis.pipeline(transaction=False)
-                pipeline.execute_command(command, name, len(keys), *keys, argument)
-                pipeline.execute_command("WAIT", replicas, wait_ms)
-                reply, reached = await pipeline.execute(raise_on_error=False)
-                if isinstance(reply, NoScriptError):
-                    continue
-                if isinstance(reply, RedisError):
-                    raise reply
-                return reply, reached if isinstance(reached, int) else 0
-            raise InternalError("Redis knows no script")
+        [(reply, _)] = await self.run_all([(script, keys, argument)])
+        if isinstance(reply, BursarError):
+            raise reply
+        return reply
 
     async def streams(
         self, wanted: Sequence[tuple[str, str]], most: int
-    ) -> list[list[tuple[bytes, dict[bytes, bytes]]]]:
-        """Return of each stream what follows an id, in order, at most so many entries of each."""
-        if not wanted:
-            return []
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key, after in wanted:
-                pipeline.xrange(key, f"({after}", "+", count=most)
-            return list(await pipeline.execute())
+    ) -> list[list[tuple[bytes, dict[bytes, bytes]]] | None]:
+        """Return of each stream what follows an id, in order, at most so many entries of each.
 
-    async def stream_lengths(self, keys: Sequence[str]) -> list[int]:
-        """Return how many entries each stream has."""
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in keys:
-                pipeline.xlen(key)
-            return list(await pipeline.execute())
+        None stands for those whose server does not answer.
+        """
+        return await self._each(
+            [("XRANGE", key, f"({after}", "+", "COUNT", most) for key, after in wanted]
+        )
 
-    async def scan(self, cursor: int, pattern: str, count: int) -> tuple[int, list[bytes]]:
-        """Return a page of the keys that match, and where the next one begins (0: nowhere)."""
-        async with self._translated():
-            following, names = await self._redis.scan(cursor, match=pattern, count=count)
-            return int(following), list(names)
+    async def stream_lengths(self, keys: Sequence[str]) -> list[int | None]:
+        """Return how many entries each stream has; None: its server does not answer."""
+        return await self._each([("XLEN", key) for key in keys])
+
+    async def scan(self, pattern: str, count: int, beside: str = "") -> AsyncIterator[list[bytes]]:
+        """Go through the keys that match, by pages of about so many. A key may come again.
+
+        Args:
+            pattern: As Redis has it.
+            count: Keys that Redis looks at for a page.
+            beside: Look only at the server that has this key, where keys of its slot are wanted
+                and those that are just being moved to another server may be missed.
+        """
+        nodes = [await self._owner(beside)] if beside else await self._primaries()
+        # A key that moves behind our back is found the second time: keys move in one direction.
+        for node in nodes if len(nodes) == 1 else nodes * 2:
+            cursor: Any = None
+            while cursor != b"0":
+                cursor, names = await self._ask(
+                    node, "SCAN", cursor or b"0", "MATCH", pattern, "COUNT", count
+                )
+                yield names
 
     async def add_member(self, key: str, member: str) -> None:
         """Add to a set."""
-        async with self._translated():
-            await self._redis.sadd(key, member)
+        await self._one("SADD", key, member)
 
     async def add_scored(self, key: str, members: Mapping[bytes, int]) -> None:
         """Add to a sorted set, each with its score."""
-        async with self._translated():
-            await self._redis.zadd(key, members)
+        flat = [each for member, score in members.items() for each in (score, member)]
+        await self._one("ZADD", key, *flat)
 
     async def by_score(self, key: str) -> list[bytes]:
         """Return a sorted set, lowest score first."""
-        async with self._translated():
-            return list(await self._redis.zrange(key, 0, -1))
+        return list(await self._one("ZRANGE", key, 0, -1))
 
     async def members(self, key: str) -> set[bytes]:
         """Return a set."""
-        async with self._translated():
-            return set(await self._redis.smembers(key))
+        return set(await self._one("SMEMBERS", key))
 
-    async def together(self, *commands: Sequence[Any]) -> list[Any]:
-        """Carry out reading commands as one step, so that they see one moment of one slot."""
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=True)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return list(await pipeline.execute())
+    async def together(self, *commands: Command) -> list[Any]:
+        """Carry out reading commands as one step, so that they see one moment of one slot.
 
-    async def shard_states(self, meta_keys: Sequence[str]) -> list[ShardMark]:
-        """Return how each shard's data is marked."""
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in meta_keys:
-                pipeline.hmget(
-                    key, "epoch", "seq", "now", "replaying", "trimmed", "last", "stopped"
-                )
-            replies = await pipeline.execute()
-            return [
-                ShardMark(
-                    _text(epoch) if epoch else "",
-                    int(sequence or 0),
-                    int(newest or 0),
-                    replaying is not None,
-                    _text(trimmed) if trimmed else "",
-                    int(last or 0),
-                    _text(stopped) if stopped else "",
-                )
-                for epoch, sequence, newest, replaying, trimmed, last, stopped in replies
-            ]
+        Args:
+            commands: Each has a key of the slot after its name.
+        """
+        unit = Unit(commands[0][1], (("MULTI",), *commands, ("EXEC",)))
+        [replies] = await self._servers.exchange([unit])
+        # One that Redis does not take says why; that nothing was carried out follows from it.
+        results = [checked(reply) for reply in replies][-1]
+        return [
+            _shaped(command, checked(result))
+            for command, result in zip(commands, results, strict=True)
+        ]
+
+    async def shard_states(self, meta_keys: Sequence[str]) -> list[ShardMark | None]:
+        """Return how each shard's data is marked; None: its server does not answer."""
+        replies = await self._each([("HMGET", key, *_MARK_FIELDS) for key in meta_keys])
+        return [None if reply is None else _mark(reply) for reply in replies]
 
     async def due(self, expiry_keys: Sequence[str], now_ms: int) -> list[bool]:
-        """Return for each shard whether any of its holds is over."""
-        async with self._translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for key in expiry_keys:
-                pipeline.zrangebyscore(key, "-inf", now_ms, start=0, num=1)
-            return [bool(each) for each in await pipeline.execute()]
+        """Return for each shard whether any of its holds is known to be over."""
+        replies = await self._each(
+            [("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, 1) for key in expiry_keys]
+        )
+        return [bool(each) for each in replies]
 
     async def expiries(
         self, key: str, from_ms: int, skip: int, most: int
     ) -> list[tuple[bytes, int]]:
         """Return holds that end at a time or after it, soonest first, without the first few."""
-        async with self._translated():
-            found = await self._redis.zrangebyscore(
-                key, from_ms, "+inf", start=skip, num=most, withscores=True
-            )
-            return [(name, int(score)) for name, score in found]
-
-    async def get(self, key: str) -> bytes | None:
-        """Return what a key holds, or None."""
-        async with self._translated():
-            value: bytes | None = await self._redis.get(key)
-            return value
+        flat = await self._one(
+            "ZRANGEBYSCORE", key, from_ms, "+inf", "WITHSCORES", "LIMIT", skip, most
+        )
+        return [(name, int(score)) for name, score in _pairs(flat).items()]
 
     async def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return what each key holds, or None."""
-        if not keys:
-            return []
-        async with self._translated():
-            values: list[bytes | None] = await self._redis.mget(keys)
-            return values
+        """Return what each key holds, or None. They are of one slot."""
+        return list(await self._one("MGET", *keys)) if keys else []
 
     async def time_ms(self) -> int:
-        """Return Redis's clock, in ms since the epoch."""
-        async with self._translated():
-            seconds, microseconds = await self._redis.time()
-            return int(seconds) * 1_000 + int(microseconds) // 1_000
+        """Return Redis's clock, in ms since the epoch: of the first server that answers."""
+        [(seconds, microseconds), *_] = await self._everywhere(lambda node: self._ask(node, "TIME"))
+        return int(seconds) * 1_000 + int(microseconds) // 1_000
 
-    async def facts(self) -> ServerFacts:
-        """Return what the Redis is."""
-        async with self._translated():
-            info: dict[str, Any] = await self._redis.info("server")
-            settings: dict[Any, Any] = {}
-            with suppress(ResponseError):  # Managed services forbid CONFIG.
-                for name in ("maxmemory-policy", "appendonly"):  # Redis before 7 takes one.
-                    settings |= await self._redis.config_get(name)
-        texts = {_text(name): _text(value) for name, value in settings.items()}
-        append_only = texts.get("appendonly")
-        return ServerFacts(
-            version=str(info["redis_version"]),
-            eviction_policy=texts.get("maxmemory-policy", ""),
-            append_only=None if append_only is None else append_only == "yes",
-        )
+    async def facts(self) -> list[ServerFacts]:
+        """Return what each server that takes writes is, if it answers."""
+        return await self._everywhere(lambda node: read_facts(node, self._servers.mode))
 
-    @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
-        """Turn every failure of Redis into one of ours; its own text stays out of messages."""
+    async def _everywhere(self, ask: Callable[[Node], Awaitable[Answer]]) -> list[Answer]:
+        """Ask every server that takes writes, and return what those say that answer.
+
+        Raises:
+            StoreUnavailable: None does.
+        """
+        asked = (ask(node) for node in await self._primaries())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        found = [each for each in answers if not isinstance(each, BaseException)]
+        for each in answers:
+            if isinstance(each, BaseException) and not (
+                found and isinstance(each, StoreUnavailable)
+            ):
+                raise each
+        return found
+
+    async def _owner(self, key: str) -> Node:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                yield
-        except TimeoutError as error:
-            raise StoreUnavailable("Redis did not answer in time") from error
-        except RedisError as error:
-            raise _translate(error) from error
-        except OSError as error:
-            raise StoreUnavailable("Redis cannot be reached") from error
-        except RuntimeError as error:
-            # A transport of uvloop that was closed meanwhile says so where asyncio's is silent.
-            if "handler is closed" not in str(error):
-                raise
-            raise StoreUnavailable("Redis cannot be reached") from error
+            return await self._servers.owner(key)
+        except FAILURES as error:
+            raise translate(error) from error
+
+    async def _primaries(self) -> list[Node]:
+        try:
+            return await self._servers.primaries()
+        except FAILURES as error:
+            raise translate(error) from error
+
+    async def _ask(self, node: Node, *command: Any) -> Any:  # noqa: ANN401 - as Redis replied
+        try:
+            [reply] = await node.exchange([command])
+        except FAILURES as error:
+            raise translate(error) from error
+        return _shaped(command, checked(reply))
+
+    async def _one(self, *command: Any) -> Any:  # noqa: ANN401 - as Redis replied
+        """Send a command to where its key is, which comes after its name."""
+        [[reply]] = await self._servers.exchange([Unit(command[1], (command,))])
+        return _shaped(command, checked(reply))
+
+    async def _each(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands to where their keys are; None: the server does not answer.
+
+        Raises:
+            StoreUnavailable: No server answers.
+        """
+        answers = await self._servers.exchange(
+            [Unit(command[1], (command,)) for command in commands]
+        )
+        results: list[Any] = []
+        failure: StoreUnavailable | None = None
+        for command, [reply] in zip(commands, answers, strict=True):
+            try:
+                results.append(_shaped(command, checked(reply)))
+            except StoreUnavailable as error:
+                failure = error
+                results.append(None)
+        if failure is not None and all(each is None for each in results):
+            raise failure
+        return results
 
 
-def _translate(error: RedisError) -> BursarError:
-    if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM"):
-        return StoreFull("Redis is out of memory and refuses writes")
-    if not isinstance(error, ResponseError):
-        return StoreUnavailable("Redis cannot be reached")
-    if "OOM" in str(error):
-        return StoreFull("Redis is out of memory and refuses writes")
-    if isinstance(error, _NOT_NOW_ERRORS) or _NOT_NOW_TEXT.search(str(error)):
-        return StoreUnavailable("Redis cannot serve at the moment")
-    return InternalError("a script failed in Redis")
+def _shaped(command: Command, reply: Any) -> Any:  # noqa: ANN401 - as Redis replied
+    """Return a reply as callers take it: the entries of a stream with their fields as a map."""
+    if command[0] == "XRANGE":
+        return [(stream_id, _pairs(fields)) for stream_id, fields in reply]
+    return reply
 
 
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _mark(reply: Sequence[bytes | None]) -> ShardMark:
+    epoch, sequence, newest, replaying, trimmed, last, stopped = reply
+    return ShardMark(
+        (epoch or b"").decode(),
+        int(sequence or 0),
+        int(newest or 0),
+        replaying is not None,
+        (trimmed or b"").decode(),
+        int(last or 0),
+        (stopped or b"").decode(),
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 
 from bursar.domain.budget import CounterValues
-from bursar.engine.operations import EntryFlags, EntrySettlement, Hold, HoldEntry, HoldState
+from bursar.engine.operations import EntrySettlement, Hold, HoldEntry, HoldState
 
 
 def pack(value: object) -> bytes:
@@ -30,15 +30,15 @@ def decode_values(flat: list[int], *, buckets: bool = False) -> tuple[CounterVal
             for at in range(0, len(flat), 4)
         )
     return tuple(
-        CounterValues(flat[at], flat[at + 1], flat[at + 2]) for at in range(0, len(flat), 3)
+        [CounterValues(flat[at], flat[at + 1], flat[at + 2]) for at in range(0, len(flat), 3)]
     )
 
 
 def decode_hold(fields: list[Any]) -> Hold:
-    """Return a hold from the array that the scripts keep (`lua/include/holds.lua`)."""
+    """Return a hold from the array that the scripts keep (`lua/shared/holds.lua`)."""
     charges = fields[14] or {}
     return Hold(
-        state=HoldState(fields[0]),
+        state=_STATES[fields[0]],
         fingerprint=fields[1],
         expire_ms=fields[2],
         ttl_ms=fields[3],
@@ -47,7 +47,7 @@ def decode_hold(fields: list[Any]) -> Hold:
         create_ms=fields[6],
         payload=fields[7],
         target=fields[8].decode(),
-        entries=tuple(_decode_entry(entry) for entry in fields[9] or ()),
+        entries=tuple([_decode_entry(*entry) for entry in fields[9] or ()]),
         values=decode_values(fields[10] or []),
         settle_fingerprint=fields[11],
         settle_ms=fields[12],
@@ -60,27 +60,21 @@ def decode_hold(fields: list[Any]) -> Hold:
     )
 
 
-def _decode_entry(entry: list[Any]) -> HoldEntry:
-    counter_id, kind, ttl_ms, p1, p2, slot, meter, flags, held, reserved, booked = entry
-    return HoldEntry(
-        counter_id.decode(),
-        kind,
-        ttl_ms,
-        p1,
-        p2,
-        slot,
-        meter.decode(),
-        EntryFlags(flags),
-        held,
-        reserved,
-        booked,
-    )
+# An enum's own look-up costs more than a dictionary's, and each call takes some.
+_STATES = {int(state): state for state in HoldState}
+
+
+def _decode_entry(counter_id: bytes, *rest: Any) -> HoldEntry:  # noqa: ANN401 - as Lua packed it
+    kind, ttl_ms, p1, p2, slot, meter, *amounts = rest
+    return HoldEntry(counter_id.decode(), kind, ttl_ms, p1, p2, slot, meter.decode(), *amounts)
 
 
 def _decode_settled(flat: list[int]) -> tuple[EntrySettlement, ...]:
     return tuple(
-        EntrySettlement(
-            flat[at], flat[at + 1], CounterValues(flat[at + 2], flat[at + 3], flat[at + 4])
-        )
-        for at in range(0, len(flat), 5)
+        [
+            EntrySettlement(
+                flat[at], flat[at + 1], CounterValues(flat[at + 2], flat[at + 3], flat[at + 4])
+            )
+            for at in range(0, len(flat), 5)
+        ]
     )

@@ -1,6 +1,6 @@
 """What journal entries come to: rows of the ledger, and what they add to every sum. Pure.
 
-An event says by itself what it did (`engine/lua/include/shard.lua`), so the fold needs nothing of
+An event says by itself what it did (`engine/lua/shared/shard.lua`), so the fold needs nothing of
 what is recorded already.
 """
 
@@ -259,7 +259,7 @@ class _Event:
             amount = self.deltas[_DELTAS * position + 1]
             if self.verb != "expire" and self.hold.settled:
                 amount -= self.hold.settled[position].amount
-            if EntryFlags.RETURNED not in entry.flags and abs(amount) > abs(
+            if not entry.flags & EntryFlags.RETURNED and abs(amount) > abs(
                 added.get(entry.meter, 0)
             ):
                 added[entry.meter] = amount
@@ -318,7 +318,7 @@ def _add_balances(batch: Batch, row: LedgerRow) -> None:
         delta.used_at_ms = max(delta.used_at_ms, row.at_ms)
         # As the scripts do it: a window with an end has one time to live, set when it begins.
         renews = entry.kind != KIND_PLAIN or entry.p1 > 0
-        if renews or row.verb in _BEGINNING_VERBS or EntryFlags.ADDED in entry.flags:
+        if renews or row.verb in _BEGINNING_VERBS or entry.flags & EntryFlags.ADDED:
             delta.expire_at_ms = max(delta.expire_at_ms, row.at_ms + entry.ttl_ms)
 
 

@@ -121,25 +121,28 @@ class Keeper:
         """Shards that this server rebuilds now."""
         return self._being_rebuilt
 
-    async def look(self, look: Callable[[], Awaitable[list[ShardMark]]]) -> None:
+    async def look(self, look: Callable[[], Awaitable[list[ShardMark | None]]]) -> None:
         """Take free shards, and see to those that are not what is in force.
 
         Args:
-            look: Returns how every shard is marked in Redis, in order.
+            look: Returns how every shard is marked in Redis, in order; None: its server does not
+                answer.
         """
         rebuilds = self._rebuilds
         states = await look()
         held = await self._locks.take(range(len(states)))
+        marks = {shard: state for shard in held if (state := states[shard]) is not None}
         gained = held - self._known.keys()
         if gained or any(
-            states[shard].epoch != self._known[shard].epoch for shard in held & self._known.keys()
+            marks[shard].epoch != self._known[shard].epoch
+            for shard in marks.keys() & self._known.keys()
         ):
             positions = await self._positions.load()
             self._known = {shard: positions[shard] for shard in held}
         cold = {
             shard: cause
-            for shard in sorted(held - self._being_rebuilt)
-            if (cause := await self._cause(shard, states[shard]))
+            for shard in sorted(marks.keys() - self._being_rebuilt)
+            if (cause := await self._cause(shard, marks[shard]))
         }
         # What was looked at before a rebuild ended says nothing of what is there after it.
         if cold and self._rebuilding is None and self._rebuilds == rebuilds:
@@ -291,14 +294,14 @@ class Keeper:
             return
         rebuilding = await self._positions.rebuilding()
         seen = {shard: (positions[shard], rebuilding.get(shard)) for shard in others}
-        shards = sorted(others)
+        # Nobody can do anything with shards whose server does not answer: those are left out.
         pending = await self._journal.read(
-            {shard: positions[shard].stream_id for shard in shards}, 1
+            {shard: positions[shard].stream_id for shard in sorted(others)}, 1
         )
         now_s = self._steady_s()
         stuck = {
             shard
-            for shard in shards
+            for shard in pending
             if pending[shard] or self._shards.epoch(shard) == "" or shard in self._shards.cold
         }
         since = {}

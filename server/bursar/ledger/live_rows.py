@@ -74,7 +74,7 @@ class Balance:
         return now_ms // self.p1 - self.p2
 
     def fields(self, now_ms: int) -> dict[str, int]:
-        """Return the fields of its hash in Redis (`lua/include/counters.lua`)."""
+        """Return the fields of its hash in Redis (`lua/shared/counters.lua`)."""
         fields = {"c": self.committed(now_ms), "h": self.held}
         if self.credit:
             fields["k"] = self.credit

@@ -50,11 +50,12 @@ class ShardOverseer:
         found = []
         for shard, mark in enumerate(marks):
             in_force = (
-                mark.epoch != ""
+                mark is not None
+                and mark.epoch != ""
                 and mark.epoch == positions[shard].epoch
                 and not is_after(mark.trimmed, positions[shard].stream_id)
             )
-            if in_force and mark.replaying:
+            if mark is not None and in_force and mark.replaying:
                 state = ShardState.REPLAYING
             elif in_force and shard not in self._engine.shards.cold:
                 state = ShardState.LIVE
@@ -62,7 +63,8 @@ class ShardOverseer:
                 state = ShardState.REBUILDING
             else:
                 state = ShardState.COLD
-            first = oldest[shard][0].fields.get(b"t", b"0") if oldest[shard] else None
+            waiting = oldest.get(shard)
+            first = waiting[0].fields.get(b"t", b"0") if waiting else None
             found.append(
                 ShardStatus(
                     shard=shard,

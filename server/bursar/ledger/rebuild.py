@@ -17,7 +17,7 @@ import structlog
 
 from bursar.domain import meter
 from bursar.domain.budget import parse_counter_id
-from bursar.domain.errors import BursarError
+from bursar.domain.errors import BursarError, StoreUnavailable
 from bursar.engine.journal import BEGINNING, Journal
 from bursar.engine.keys import Tombstones
 from bursar.engine.operations import HoldState
@@ -155,6 +155,8 @@ class Rebuilder:
             journals = await self._journal.read(
                 {shard: position.stream_id for shard, position in wanted.items()}, _DRAIN_ENTRIES
             )
+            if journals.keys() != wanted.keys():
+                raise StoreUnavailable("Redis cannot be reached")
             if not any(journals.values()):
                 return wanted
             batch = fold(journals, wanted, self._tombstones, known)

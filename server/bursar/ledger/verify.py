@@ -252,9 +252,7 @@ class Verifier:
     async def _find_unknown(self, findings: _Findings, shard: int, org: str, repair: bool) -> None:
         """Look for counters in Redis that the record does not know."""
         prefix = self._keys.counter_prefix(shard)
-        cursor = -1
-        while cursor != 0:
-            cursor, names = await self._store.scan(max(cursor, 0), f"{prefix}*", 1_000)
+        async for names in self._store.scan(f"{prefix}*", 1_000, self._keys.meta(shard)):
             ids = sorted({name.decode().removeprefix(prefix) for name in names})
             wanted = [each for each in ids if _is_of(org, each)]
             for _ in range(_TRIES):

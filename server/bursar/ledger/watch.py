@@ -51,24 +51,25 @@ class ShardWatch:
                 self._adopt(shard, position)
         await self._say_alive(address)
 
-    async def look(self) -> list[ShardMark]:
+    async def look(self) -> list[ShardMark | None]:
         """Look at every shard, and adopt what was rebuilt since.
 
         Returns:
-            How each shard is marked in Redis, in order.
+            How each shard is marked in Redis, in order; None: its server does not answer.
         """
         states = await self._shards.look()
+        marks = {shard: state for shard, state in enumerate(states) if state is not None}
         other = [
             shard
-            for shard, state in enumerate(states)
+            for shard, state in marks.items()
             if state.epoch and state.epoch != self._shards.epoch(shard)
         ]
         if other:
             positions = await self._positions.load()
             for shard in other:
-                if states[shard].epoch == positions[shard].epoch:
+                if marks[shard].epoch == positions[shard].epoch:
                     self._adopt(shard, positions[shard])
-        for shard, state in enumerate(states):
+        for shard, state in marks.items():
             is_ours = state.epoch != "" and state.epoch == self._shards.epoch(shard)
             if is_ours and state.replaying and shard in self._unsaid:
                 await self._say_again(shard)

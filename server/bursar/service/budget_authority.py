@@ -106,24 +106,17 @@ class BudgetAuthorityServicer(pb_grpc.BudgetAuthorityServiceServicer):
         if count > self._batch_operations_max:
             raise LimitExceeded("operations", "entries", count, self._batch_operations_max)
         asked: list[Operation | BursarError] = [
-            _in_batch(position, operation, self._operations.decode(operation))
-            for position, operation in enumerate(request.operations)
+            self._operations.decode(operation) for operation in request.operations
         ]
         valid = [each for each in asked if not isinstance(each, BursarError)]
         answers = iter(await self._authority.batch(valid))
-        return pb.BatchResponse(
-            results=[
-                self._operations.result(
-                    each
-                    if isinstance(each, BursarError)
-                    else _in_batch(position, operation, next(answers)),
-                    operation,
-                )
-                for position, (operation, each) in enumerate(
-                    zip(request.operations, asked, strict=True)
-                )
-            ]
-        )
+        response = pb.BatchResponse()
+        for position, (operation, each) in enumerate(zip(request.operations, asked, strict=True)):
+            answer = each if isinstance(each, BursarError) else next(answers)
+            self._operations.put(
+                response.results.add(), _in_batch(position, operation, answer), operation
+            )
+        return response
 
     async def Session(  # type: ignore[override] # It reads and writes by the context.
         self, request_iterator: object, context: Context

@@ -12,7 +12,7 @@ from bursar.domain.request import Operation
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.service.alerts import Alerts
 from bursar.service.decode import Decoder
-from bursar.service.encode import encode_result
+from bursar.service.encode import put_result
 from bursar.service.errors import known_error, to_operation_error
 from bursar.service.metrics import count_decision, count_error, count_replay
 
@@ -48,10 +48,21 @@ class Operations:
         except FieldInvalid as error:
             return error
 
-    def result(self, answer: Answer | BaseException, message: pb.Operation) -> pb.OperationResult:
-        """Count and encode what an operation answered, or the error that it ended with."""
+    def put(
+        self, result: pb.OperationResult, answer: Answer | BaseException, message: pb.Operation
+    ) -> None:
+        """Count what an operation answered, or the error that it ended with, and encode it.
+
+        Args:
+            result: Where it goes; empty.
+            answer: What it answered.
+            message: The operation.
+        """
         if isinstance(answer, BaseException):
-            return self.failed(answer)
+            known = known_error(answer, self._method)
+            count_error(self._method, known.reason)
+            result.error.CopyFrom(to_operation_error(known))
+            return
         kind = message.WhichOneof("operation") or ""
         if isinstance(answer, SettleAnswer):
             self._alerts.tell(answer)
@@ -60,10 +71,4 @@ class Operations:
             if not message.reserve.validate_only:
                 count_decision(answer)
             count_replay("Reserve", answer.replayed)
-        return encode_result(answer, kind)
-
-    def failed(self, error: BaseException) -> pb.OperationResult:
-        """Count and encode an error."""
-        known = known_error(error, self._method)
-        count_error(self._method, known.reason)
-        return pb.OperationResult(error=to_operation_error(known))
+        put_result(result, answer, kind)

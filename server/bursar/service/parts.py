@@ -37,6 +37,13 @@ def encode_target(target: Target) -> types_pb.Target:
     return types_pb.Target(provider=target.provider, model=target.model)
 
 
+def put_target(message: types_pb.Target, target: Target) -> None:
+    """Put what is called into a message."""
+    message.SetInParent()
+    message.provider = target.provider
+    message.model = target.model
+
+
 def encode_time(ms: int) -> Timestamp:
     """Encode an instant."""
     return Timestamp(seconds=ms // 1_000, nanos=ms % 1_000 * 1_000_000)
@@ -44,6 +51,7 @@ def encode_time(ms: int) -> Timestamp:
 
 def set_time(field: Timestamp, ms: int) -> None:
     """Set a field to an instant."""
+    field.SetInParent()
     field.seconds, field.nanos = ms // 1_000, ms % 1_000 * 1_000_000
 
 
@@ -51,6 +59,13 @@ def encode_duration(ms: int) -> Duration:
     """Encode a time span; one below 0 counts as 0."""
     ms = max(ms, 0)
     return Duration(seconds=ms // 1_000, nanos=ms % 1_000 * 1_000_000)
+
+
+def set_duration(field: Duration, ms: int) -> None:
+    """Set a field to a time span; one below 0 counts as 0."""
+    ms = max(ms, 0)
+    field.SetInParent()
+    field.seconds, field.nanos = ms // 1_000, ms % 1_000 * 1_000_000
 
 
 def encode_meter(name: str) -> types_pb.Meter:

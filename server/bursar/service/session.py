@@ -118,8 +118,8 @@ class _Session:
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._answered: list[pb.SessionResult] = []
-        self._draining = self._say_draining = self._is_writing = False
+        self._answered = pb.SessionResponse()
+        self._draining = self._is_writing = False
         self._reading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -139,7 +139,7 @@ class _Session:
 
     def drain(self, grace_s: float) -> None:
         """Tell the client to go, answer what is in flight, and stop reading after a time."""
-        self._draining = self._say_draining = True
+        self._draining = self._answered.draining = True
         self._start(self._write())
         if self._reading is not None:
             asyncio.get_running_loop().call_later(grace_s, self._reading.cancel)
@@ -172,7 +172,7 @@ class _Session:
             self._start(self._carry_out(group, timeout_s))
         if self._in_flight >= self._limits.in_flight_max:
             self._room.clear()
-        if self._answered:
+        if self._answered.results:
             self._start(self._write())
 
     def _refusal(self, message: pb.SessionRequest) -> BursarError | None:
@@ -215,13 +215,9 @@ class _Session:
         return [each if isinstance(each, BursarError) else next(following) for each in decoded]
 
     def _answer(self, asked: pb.SessionOperation, answer: Answer | BaseException) -> None:
-        self._answered.append(
-            pb.SessionResult(
-                correlation_id=asked.correlation_id,
-                result=self._operations.result(answer, asked.operation),
-                replayed=getattr(answer, "replayed", False),
-            )
-        )
+        result = self._answered.results.add(correlation_id=asked.correlation_id)
+        self._operations.put(result.result, answer, asked.operation)
+        result.replayed = getattr(answer, "replayed", False)
 
     async def _write(self) -> None:
         """Send what is answered. While one sends, what others have answered goes next."""
@@ -229,13 +225,12 @@ class _Session:
             return
         self._is_writing = True
         try:
-            while self._answered or self._say_draining:
-                results, self._answered = self._answered, []
-                draining, self._say_draining = self._say_draining, False
-                await self._context.write(pb.SessionResponse(results=results, draining=draining))
+            while self._answered.results or self._answered.draining:
+                response, self._answered = self._answered, pb.SessionResponse()
+                await self._context.write(response)
         except grpc.aio.BaseError:
             # The client is gone; it asks again elsewhere.
-            self._answered.clear()
+            self._answered = pb.SessionResponse()
         finally:
             self._is_writing = False
 

@@ -16,16 +16,34 @@ if token ~= '' then
 elseif tonumber(meta[2] or 0) ~= sequence then
   return 0
 end
+
+-- A key is never removed before it is written: while a slot moves to another server of a cluster,
+-- what is not there is taken to be on the other one, and the script would end halfway.
+local function write_over(key, fields)
+  local is_ours = {}
+  for position = 1, #fields, 2 do is_ours[fields[position]] = true end
+  local others = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if not is_ours[field] then others[#others + 1] = field end
+  end
+  redis.call('HSET', key, unpack(fields))
+  if #others > 0 then redis.call('HDEL', key, unpack(others)) end
+end
+
+local ended = {}
 for position, row in ipairs(rows) do
-  local key, kind, ttl_ms = KEYS[2 + position], row[1], row[2]
+  local key, kind, ttl_ms = KEYS[2 + position], row[1], row[2] or 0
   if kind == 'hold' then
     redis.call('SET', key, row[3])
-    if row[4] > 0 then redis.call('ZADD', KEYS[2], row[4], key) else redis.call('ZREM', KEYS[2], key) end
+    if row[4] > 0 then redis.call('ZADD', KEYS[2], row[4], key) else ended[#ended + 1] = key end
+  elseif kind == 'counter' then
+    write_over(key, {unpack(row, 3)})
+    redis.call('PERSIST', key)
   else
     redis.call('DEL', key)
-    if kind == 'counter' then redis.call('HSET', key, unpack(row, 3)) end
-    if kind == 'gone' then redis.call('ZREM', KEYS[2], key) end
+    ended[#ended + 1] = key
   end
-  if ttl_ms and ttl_ms > 0 then redis.call('PEXPIRE', key, ttl_ms) end
+  if ttl_ms > 0 then redis.call('PEXPIRE', key, ttl_ms) end
 end
+if #ended > 0 then redis.call('ZREM', KEYS[2], unpack(ended)) end
 return 1

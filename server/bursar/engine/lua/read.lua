@@ -6,8 +6,8 @@
 -- Reply results {committed, held, credit} by counter, flat, as text: exact beyond 2^53
 -- Keeps: a shard that has lost data is never read as zero.
 
--- @include shard
--- @include counters
+-- @include shared/shard
+-- @include shared/counters
 
 -- Parse.
 local head, specs = unpack(cmsgpack.unpack(ARGV[1]))
@@ -23,8 +23,8 @@ for index, spec in ipairs(specs) do
   local counter = load_counter(key, spec[1], spec[2], spec[3], spec[4], now)
   local raw = redis.call('HMGET', key, 'c', 'h', 'k')
   -- The text that Redis keeps is exact; the script's own number only where it changed it.
-  local changed = counter.anew or counter.dropped ~= 0
-  values[#values + 1] = (not changed and raw[1]) or string.format('%.0f', counter.committed)
+  local changed = counter.idle or counter.dropped ~= 0
+  values[#values + 1] = (not changed and raw[1]) or string.format('%.0f', committed_of(counter))
   values[#values + 1] = raw[2] or '0'
   values[#values + 1] = raw[3] or '0'
 end

@@ -7,9 +7,9 @@
 -- Reply results {expired, charged, due}: holds ended, entries charged, whether more may be due
 -- Keeps: a hold expires once; held falls by exactly what was held.
 
--- @include shard
--- @include counters
--- @include holds
+-- @include shared/shard
+-- @include shared/counters
+-- @include shared/holds
 
 -- Parse.
 local head, prefix, most, keep_ms = unpack(cmsgpack.unpack(ARGV[1]))
@@ -66,8 +66,9 @@ local function end_credit(key, hold)
   note_end(key, hold, deltas)
 end
 
+local stored = hold_texts(due)
 for _, key in ipairs(due) do
-  local hold = read_hold(key)
+  local hold = stored[key] and cmsgpack.unpack(stored[key])
   if hold and hold[H_STATE] == STATE_OPEN then expire(key, hold) end
   if hold and hold[H_STATE] == STATE_CREDIT then end_credit(key, hold) end
 end

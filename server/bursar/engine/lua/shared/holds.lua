@@ -26,13 +26,16 @@ local function has_flag(flags, flag)
   return math.floor(flags / flag) % 2 == 1
 end
 
-local function read_hold(key)
-  local text = redis.call('GET', key)
-  return text and cmsgpack.unpack(text) or nil
+-- The packed holds of keys, by key; those that are not there have none.
+local function hold_texts(keys)
+  local texts = {}
+  if #keys == 0 then return texts end
+  for position, text in ipairs(redis.call('MGET', unpack(keys))) do
+    texts[keys[position]] = text
+  end
+  return texts
 end
 
--- Where a call names a hold twice, the second operation works on a copy: what the first one is
--- answered must stay as it was then.
 local function copy_hold(hold)
   local copy = {unpack(hold)}
   copy[H_ENTRIES] = {}
@@ -52,5 +55,5 @@ end
 
 local function load_entry(prefix, entry, now)
   return load_counter(prefix .. entry[E_COUNTER], entry[E_KIND], entry[E_TTL_MS],
-    entry[E_P1], entry[E_P2], now, true)
+    entry[E_P1], entry[E_P2], now)
 end

@@ -1,33 +1,18 @@
--- Makes open holds last longer, or larger or smaller.
+-- Makes an open hold last longer, or larger or smaller.
 --
--- KEYS 1 shard, 2 expiries, 3 journal, then the holds. The counters are those that each hold
---      names, in the same slot.
--- ARGV 1 MessagePack {head, prefix, operations}
---      operations  {hold key, revision, expire_ms, ttl_ms, output, totals}
+-- Operation {'extend', hold key, revision, expire_ms, ttl_ms, output, totals}
 --      revision    of the hold that totals were computed from; 0 where there are none
 --      expire_ms   0: stays
 --      totals      {amount in all, ceiling} by entry, flat; empty: the amounts stay
--- Reply results by operation: {code, hold, ...}
+-- Result {code, hold, ...}
 --      0 not found, 1 done (then {committed, held, credit, ...} by entry), 2 no room (then
 --      {committed, held, credit, buckets, ...} by entry), 3 ended before, 6 expired, 7 changed
 --      since it was read
 -- Keeps: committed + held <= ceiling + credit where a hold grows; the old hold where it may not.
 
--- @include shard
--- @include counters
--- @include holds
+do
 
 local NOT_FOUND, DONE, NO_ROOM, ENDED, EXPIRED, CHANGED = 0, 1, 2, 3, 6, 7
-
--- Parse.
-local head, prefix, operations = unpack(cmsgpack.unpack(ARGV[1]))
-local now = head[3]
-
--- Decide.
-local status, seq, newest = check_shard(KEYS[1], head, KEYS[3])
-if status ~= STATUS_OK then return reply(status, seq, {}) end
-
-local results, events, touched, packed, order = {}, {}, {}, {}, {}
 
 local function has_room(entries, totals)
   for position, entry in ipairs(entries) do
@@ -65,10 +50,10 @@ local function values(entries, with_buckets)
   return list
 end
 
-local function extend(operation)
-  local key = KEYS[operation[1]]
-  local revision, expire_ms, ttl_ms, output, totals = unpack(operation, 2, 6)
-  local hold = touched[key] and copy_hold(touched[key]) or read_hold(key)
+verbs.extend = function(operation)
+  local key = KEYS[operation[2]]
+  local revision, expire_ms, ttl_ms, output, totals = unpack(operation, 3, 7)
+  local hold = find_hold(key)
   if not hold then return {NOT_FOUND} end
   if hold[H_STATE] == STATE_EXPIRED then return {EXPIRED, hold} end
   if hold[H_STATE] ~= STATE_OPEN then return {ENDED, hold} end
@@ -84,22 +69,12 @@ local function extend(operation)
   for _, entry in ipairs(entries) do
     -- Counters that live by use must outlive the hold.
     local counter = load_entry(prefix, entry, now)
-    if counter.exists then counter.dirty = true end
+    if counter.exists then keep_alive(counter) end
   end
   hold[H_REVISION] = hold[H_REVISION] + 1
-  if not touched[key] then order[#order + 1] = key end
-  touched[key] = hold
-  packed[key] = cmsgpack.pack(hold)
-  events[#events + 1] = {'extend', key, packed[key], deltas, ''}
+  note_change('extend', key, hold, deltas, '', 0)
+  is_growing = true
   return {DONE, hold, values(entries, false)}
 end
 
-for number, operation in ipairs(operations) do results[number] = extend(operation) end
-
--- Write.
-write_counters(now)
-for _, key in ipairs(order) do
-  write_hold(key, packed[key], 0)
-  redis.call('ZADD', KEYS[2], touched[key][H_EXPIRE_MS], key)
 end
-return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)

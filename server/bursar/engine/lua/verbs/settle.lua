@@ -1,40 +1,24 @@
--- Ends holds, or books a part of them: commit and release.
+-- Ends a hold, or books a part of it: commit and release.
 --
--- KEYS 1 shard, 2 expiries, 3 journal, then the holds. The counters are those that each hold
---      names, in the same slot: a settlement lands where its reservation did, so it computes no
---      key of its own.
--- ARGV 1 MessagePack {head, prefix, operations}
---      operations  {hold key, verb, fingerprint, partial, sequence, amounts, keep_ms, target,
---                   retarget, note}
+-- Operation {'settle', hold key, verb, fingerprint, partial, sequence, amounts, target, retarget,
+--            note}
 --      verb        1 commit, 2 release
 --      amounts     by meter; -1: what is still held, or was at expiry: nothing better is known
 --      target      what was used; '' where no budget depends on it
 --      retarget    0, or {counters that do not count this target, entries that do as well}
 --      note        kept in the journal as it is
--- Reply results by operation: {code, hold}
+-- Result {code, hold}
 --      0 not found, 1 done, 2 done before with the same content, 3 ended otherwise before,
 --      4 another target was used than granted: ask again with retarget, 5 out of sequence,
 --      6 expired, 7 a counter would overflow
 -- Keeps: a hold ends once, and once more where it comes late after expiry; held falls by exactly
 -- what was held; the whole actual amount is booked.
 
--- @include shard
--- @include counters
--- @include holds
+do
 
 local NOT_FOUND, DONE, REPEATED, ENDED = 0, 1, 2, 3
 local OTHER_TARGET, OUT_OF_SEQUENCE, EXPIRED, OVERFLOW = 4, 5, 6, 7
 local COMMIT, RELEASE = 1, 2
-
--- Parse.
-local head, prefix, operations = unpack(cmsgpack.unpack(ARGV[1]))
-local now = head[3]
-
--- Decide.
-local status, seq, newest = check_shard(KEYS[1], head, KEYS[3])
-if status ~= STATUS_OK then return reply(status, seq, {}) end
-
-local results, events, touched, packed, ended, order = {}, {}, {}, {}, {}, {}
 
 local function refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
   local state = hold[H_STATE]
@@ -67,6 +51,7 @@ local function settle_entry(entry, amount, partial)
   local overage = math.max(0, amount - entry[E_HELD] - entry[E_BOOKED])
   -- A counter that is gone has no window to book into any more; the journal has the amounts.
   if counter.exists or counter.may_begin then
+    if counter.may_begin then begin_if_idle(counter, now) end
     if returned ~= 0 then add_held(counter, -returned) end
     -- What expiry charged is replaced, never added to.
     add_committed(counter, entry[E_SLOT], amount - entry[E_BOOKED])
@@ -82,7 +67,7 @@ local function add_entries(hold, entries)
     local counter = load_counter(prefix .. entry[E_COUNTER], entry[E_KIND], entry[E_TTL_MS],
       entry[E_P1], entry[E_P2], now)
     counter.may_begin = true  -- its window is open
-    entry[E_SLOT] = counter.slot
+    entry[E_SLOT] = counter.idle and now or counter.slot
     if counter.kind == KIND_ROLLING then
       entry[E_SLOT] = math.floor(hold[H_CREATE_MS] / counter.p1)
     end
@@ -90,11 +75,11 @@ local function add_entries(hold, entries)
   end
 end
 
-local function settle(operation)
-  local key = KEYS[operation[1]]
-  local verb, fingerprint, partial, sequence = unpack(operation, 2, 5)
-  local amounts, keep_ms, target, retarget, note = unpack(operation, 6, 10)
-  local hold = touched[key] and copy_hold(touched[key]) or read_hold(key)
+verbs.settle = function(operation)
+  local key = KEYS[operation[2]]
+  local verb, fingerprint, partial, sequence = unpack(operation, 3, 6)
+  local amounts, target, retarget, note = unpack(operation, 7, 10)
+  local hold = find_hold(key)
   if not hold then return {NOT_FOUND} end
   local code = refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
   if code then return {code, hold} end
@@ -134,25 +119,10 @@ local function settle(operation)
   else
     local nothing_used = verb == RELEASE and hold[H_SEQUENCE] == 0
     hold[H_STATE] = nothing_used and STATE_RELEASED or STATE_COMMITTED
-    ended[key] = keep_ms
   end
-  if not touched[key] then order[#order + 1] = key end
-  touched[key] = hold
-  local verb_name = verb == RELEASE and 'release' or partial == 1 and 'commit_partial' or 'commit'
-  packed[key] = cmsgpack.pack(hold)
-  events[#events + 1] = {verb_name, key, packed[key], deltas, note}
+  local event = verb == RELEASE and 'release' or partial == 1 and 'commit_partial' or 'commit'
+  note_change(event, key, hold, deltas, note, partial == 1 and 0 or keep[1])
   return {DONE, hold}
 end
 
-for number, operation in ipairs(operations) do results[number] = settle(operation) end
-
--- Write. The first write frees memory: a Redis that is full refuses a script at its first write
--- that needs some, and settling must go on. So there is one also where no hold is touched.
-redis.call('ZREM', KEYS[2], '')
-for _, key in ipairs(order) do redis.call('ZREM', KEYS[2], key) end
-write_counters(now)
-for _, key in ipairs(order) do
-  write_hold(key, packed[key], ended[key] or 0)
-  if not ended[key] then redis.call('ZADD', KEYS[2], touched[key][H_EXPIRE_MS], key) end
 end
-return reply(STATUS_OK, close_shard(KEYS[1], KEYS[3], head, newest, events), results)
