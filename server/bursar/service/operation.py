@@ -39,14 +39,14 @@ class Operations:
         }
 
     def decode(self, message: pb.Operation) -> Operation | BursarError:
-        """Return what is asked, or what is wrong with it."""
+        """Return what is asked, or what is wrong with it: never another operation's error."""
         kind = message.WhichOneof("operation")
         if kind is None:
             return FieldInvalid(Fault("operation", "is required"))
         try:
             return self._decoders[kind](getattr(message, kind))
-        except FieldInvalid as error:
-            return error
+        except Exception as error:
+            return known_error(error, self._method)
 
     def put(
         self, result: pb.OperationResult, answer: Answer | BaseException, message: pb.Operation
@@ -58,11 +58,20 @@ class Operations:
             answer: What it answered.
             message: The operation.
         """
-        if isinstance(answer, BaseException):
-            known = known_error(answer, self._method)
-            count_error(self._method, known.reason)
-            result.error.CopyFrom(to_operation_error(known))
-            return
+        try:
+            if not isinstance(answer, BaseException):
+                self._put_answer(result, answer, message)
+                return
+        except Exception as error:
+            result.Clear()
+            answer = error
+        known = known_error(answer, self._method)
+        count_error(self._method, known.reason)
+        result.error.CopyFrom(to_operation_error(known))
+
+    def _put_answer(
+        self, result: pb.OperationResult, answer: Answer, message: pb.Operation
+    ) -> None:
         kind = message.WhichOneof("operation") or ""
         if isinstance(answer, SettleAnswer):
             self._alerts.tell(answer)

@@ -190,15 +190,18 @@ class _Session:
         return None
 
     async def _carry_out(self, group: Sequence[_Asked], timeout_s: float | None) -> None:
-        decoded = [self._operations.decode(each.message.operation) for each in group]
-        answers = await self._answers(decoded, timeout_s)
-        failpoint("before_reply")
-        for each, answer in zip(group, answers, strict=True):
-            self._answer(each.message, answer)
-            self._admission.leave(each.org)
-        self._in_flight -= len(group)
-        if self._in_flight < self._limits.in_flight_max:
-            self._room.set()
+        try:
+            decoded = [self._operations.decode(each.message.operation) for each in group]
+            answers = await self._answers(decoded, timeout_s)
+            failpoint("before_reply")
+            for each, answer in zip(group, answers, strict=True):
+                self._answer(each.message, answer)
+        finally:
+            for each in group:
+                self._admission.leave(each.org)
+            self._in_flight -= len(group)
+            if self._in_flight < self._limits.in_flight_max:
+                self._room.set()
         await self._write()
 
     async def _answers(

@@ -1,0 +1,1 @@
+"""What bounds Bursar as it grows: calculations and simulations, without any server or network."""
