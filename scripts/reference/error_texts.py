@@ -92,8 +92,9 @@ ERROR_TEXTS = {
         "Retry at once on another server: connect with `dns:///` so that there is one.",
     ),
     "SERVER_OVERLOADED": ErrorText(
-        "the server has 1024 calls in progress and takes no more",
-        "Retry after RetryInfo's delay; add servers, or raise `BURSAR_CONCURRENT_RPCS_MAX`.",
+        "the org has its share of what the server does at once: 512 calls are in progress",
+        "Nothing was done. Retry after RetryInfo's delay, with fewer calls at once. Operators: see "
+        "[too much load](../operate/capacity.md#when-there-is-too-much-load).",
     ),
     "DEADLINE_EXCEEDED": ErrorText(
         "the deadline had passed before the call began",

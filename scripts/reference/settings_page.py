@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from bursar.service.settings import Settings, variable
+from bursar.service.settings import Settings
+from bursar.service.variables import variable
 from reference.tables import generated_head, number, table
 
 HEAD = """

@@ -29,8 +29,18 @@ from bursar.cli.demo import EXAMPLES
 from bursar.domain.policy_lint import lint
 from bursar.domain.policy_text import parse_policy
 from bursar.engine.keys import COUNTER_RETENTION_MS
+from bursar.service.private_stores import CONNECTIONS_BESIDES
 from bursar.service.process import STORE_WAIT_S
 from bursar.service.settings import Settings
+from bursar.service.workers import (
+    BACKOFF_MAX_S,
+    BACKOFF_MIN_S,
+    HEALTHY_S,
+    HUNG_S,
+    SILENT_S,
+    STARTS_MAX,
+    STOP_MARGIN_S,
+)
 from bursar_client import (
     BursarError,
     Client,
@@ -174,6 +184,12 @@ def test_numbers_are_those_of_the_code() -> None:
             f"| journal of one org, at its bound | {server['journal_entries_max'].default:,} |",
         ),
         (RUN, f"`BURSAR_DRAIN_GRACE_MS` ({server['drain_grace_ms'].default // 1_000} s)"),
+        (RUN, f"not ready after {SILENT_S:g} s, and killed and started again after {HUNG_S:g} s"),
+        (RUN, f"ready for {HEALTHY_S:g} s, else after {BACKOFF_MIN_S:g} s"),
+        (RUN, f"{BACKOFF_MAX_S:g} s at most"),
+        (RUN, f"after {STARTS_MAX} ends in a row"),
+        (RUN, f"one that takes {STOP_MARGIN_S:g} s longer"),
+        (RUN, f"connections and {CONNECTIONS_BESIDES} more for each"),
         (RUN, f"every {server['connection_age_ms_max'].default // 60_000} min"),
         (GUARANTEES, f"more than {server['clock_skew_ms_max'].default // 1_000} s"),
         (GUARANTEES, f"every {server['clock_sync_interval_ms'].default // 1_000} s by at most"),

@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from bursar.service.settings import (
-    PREFIX,
-    Settings,
-    default_data_dir,
-    fault_lines,
-    unknown_variables,
-    variable,
-)
+from bursar.service.settings import PREFIX, Settings, default_data_dir
+from bursar.service.variables import fault_lines, unknown_variables, variable
 
 CANARY = "never-print-this"
 
@@ -82,6 +76,9 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BURSAR_LISTEN_ADDRESS", "::1:4500", "must be host:port"),
         ("BURSAR_LISTEN_ADDRESS", "unix:", "must be host:port"),
         ("BURSAR_LISTEN_ADDRESS", "localhost:65536", "port above 65535"),
+        ("BURSAR_HEALTH_LISTEN_ADDRESS", "4501", "must be host:port"),
+        ("BURSAR_WORKERS", "0", "greater than or equal to 1"),
+        ("BURSAR_WORKERS", "65", "less than or equal to 64"),
         ("BURSAR_REDIS_URL", "localhost:6379", "must start with one of redis://"),
         ("BURSAR_DATABASE_URL", "localhost:5432/bursar", "must start with one of postgresql://"),
         ("BURSAR_DATABASE_URL", "postgresql://u@[h/bursar", "no valid URL"),
@@ -113,6 +110,14 @@ def test_a_default_above_its_limit_is_refused(
 ) -> None:
     lines = faults_of(monkeypatch, **{f"BURSAR_{default}": "1001", f"BURSAR_{limit}": "1000"})
     assert lines == [f"BURSAR_{default} is above BURSAR_{limit}"]
+
+
+def test_workers_need_an_address_that_they_can_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = faults_of(
+        monkeypatch, BURSAR_WORKERS="2", BURSAR_LISTEN_ADDRESS="unix:/run/bursar.sock"
+    )
+    assert line.startswith("BURSAR_WORKERS above 1 needs a host and a port")
+    assert Settings(workers=1).listen_address == "unix:/run/bursar.sock"
 
 
 def test_the_password_in_the_redis_url_never_prints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 # The server's modules are imported where they are needed: the other commands start faster.
 
 EXIT_SETTINGS = 2
-_OPTIONS = {"policy_files": "--policy", "listen_address": "--listen", "data_dir": "--data-dir"}
+_OPTIONS = {
+    "policy_files": "--policy",
+    "listen_address": "--listen",
+    "data_dir": "--data-dir",
+    "workers": "--workers",
+}
 
 PolicyFiles = Annotated[
     list[Path] | None,
@@ -42,6 +47,10 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the private Redis's data.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that serve on the address together, 1 to 64."),
+    ] = None,
 ) -> None:
     """Serve gRPC until SIGTERM or Ctrl-C.
 
@@ -49,35 +58,54 @@ def serve(
     variable of the environment (docs/reference/settings.md), and options win over variables. Exit
     code 1 if it cannot serve, 2 if a setting is wrong.
     """
-    import uvloop
-
     from bursar.domain.errors import BursarError
     from bursar.service.logs import configure_logging
     from bursar.service.policy_files import read_policy_files
-    from bursar.service.process import STORE_WAIT_S
-    from bursar.service.process import serve as run_server
 
-    given: dict[str, Any] = {"policy_files": policy, "listen_address": listen, "data_dir": data_dir}
-    settings = _settings({name: value for name, value in given.items() if value})
+    given: dict[str, Any] = {
+        "policy_files": policy or None,
+        "listen_address": listen or None,
+        "data_dir": data_dir,
+        "workers": workers,
+    }
+    settings = _settings({name: value for name, value in given.items() if value is not None})
     configure_logging(settings.log_level, settings.log_format)
     try:
         files = read_policy_files(settings.policy_files)
-        uvloop.run(run_server(settings, files, _announce))
-    except TimeoutError:
-        print_error(
-            f"Redis did not answer within {STORE_WAIT_S:g} s: start it, or correct BURSAR_REDIS_URL"
-        )
-        raise typer.Exit(1) from None
+        if settings.workers == 1:
+            _serve_alone(settings, files)
+        else:
+            _serve_with_workers(settings, files)
     except (BursarError, OSError) as error:
-        print_error(str(error))
+        from bursar.service.process import fault_of
+
+        print_error(fault_of(error))
         raise typer.Exit(1) from None
+
+
+def _serve_alone(settings: Settings, policy_files: list[tuple[str, str]]) -> None:
+    import uvloop
+
+    from bursar.service.process import ServerProcess
+    from bursar.service.process import serve as run_server
+
+    uvloop.run(run_server(ServerProcess(settings, policy_files=policy_files), _announce))
+
+
+def _serve_with_workers(settings: Settings, policy_files: list[tuple[str, str]]) -> None:
+    import asyncio
+
+    from bursar.service.workers import serve_with_workers
+
+    asyncio.run(serve_with_workers(settings, policy_files, _announce))
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
     """Return the settings of the options and the environment; every fault ends the command."""
     from pydantic import ValidationError
 
-    from bursar.service.settings import Settings, fault_lines, unknown_variables
+    from bursar.service.settings import Settings
+    from bursar.service.variables import fault_lines, unknown_variables
 
     # The variable of the commands that are clients may well be set for the server too.
     lines = unknown_variables({k: v for k, v in os.environ.items() if k != ADDRESS_VARIABLE})
@@ -93,7 +121,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 
 
 def _in_words_of_options(line: str, given: Mapping[str, Any]) -> str:
-    from bursar.service.settings import variable
+    from bursar.service.variables import variable
 
     for name, option in _OPTIONS.items():
         if name in given and line.startswith(f"{variable(name)}:"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -25,8 +24,6 @@ from bursar.domain.errors import (
 )
 from bursar.domain.policy import Policy
 from bursar.domain.subject import OrgId
-from bursar.embedded.postgres_process import EmbeddedPostgres
-from bursar.embedded.redis_process import EmbeddedRedis
 from bursar.engine.keys import Keys
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shards import EngineLimits, Shards
@@ -34,17 +31,19 @@ from bursar.engine.store import Store
 from bursar.ledger.database import Database
 from bursar.ledger.ledger import Ledger
 from bursar.ledger.positions import Positions
-from bursar.ledger.schema import check_schema, migrate
+from bursar.ledger.schema import check_schema
 from bursar.ledger.watch import Confirmations
+from bursar.service.background import Background
+from bursar.service.life import run_until_told
 from bursar.service.metrics import count_expired, watch_ledger
 from bursar.service.policy import PolicyCases
+from bursar.service.private_stores import PrivateStores
 from bursar.service.server import GrpcServer
 from bursar.service.settings import Settings
 
 STORE_WAIT_S = 30.0
 """How long a starting server waits for its Redis."""
 
-_SUPERVISE_INTERVAL_MS = 200
 _BEAT_INTERVAL_MS = 1_000
 _NEW_COUNTERS_INTERVAL_MS = 2_000
 _PRUNE_INTERVAL_MS = 30_000
@@ -76,6 +75,8 @@ class ServerProcess:
         settings: Settings,
         policies: Sequence[Policy] = (),
         policy_files: Sequence[tuple[str, str]] = (),
+        *,
+        shares_port: bool = False,
     ) -> None:
         """Opens nothing yet.
 
@@ -83,18 +84,16 @@ class ServerProcess:
             settings: How.
             policies: What decides besides the policies that PostgreSQL has.
             policy_files: Name and text of documents to apply at the start.
+            shares_port: Whether other processes serve on the same address.
         """
         self._settings = settings
         self._policy_files = policy_files
-        self._embedded = None if settings.redis_url else EmbeddedRedis(settings.data_dir / "redis")
-        self._embedded_postgres = (
-            None if settings.database_url else EmbeddedPostgres(settings.data_dir / "postgres")
-        )
+        self._shares_port = shares_port
+        self._stores = PrivateStores(settings)
         self._policies = Policies(policies)
         self._clock = CorrectedClock(lambda: time.time_ns() // 1_000_000, _steady_ms)
         self._denials = DenialTally()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._is_closing = False
+        self.background = Background()
         self._store: Store
         self._engine: RedisEngine
         self._ledger: Ledger | None = None
@@ -110,11 +109,10 @@ class ServerProcess:
             OSError: The address cannot be used.
         """
         settings = self._settings
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.start)
+        await self._stores.start()
         database = await self._open_database()
         self._store = Store(
-            self._redis_url(),
+            self._stores.redis_url,
             timeout_ms=settings.redis_timeout_ms,
             connections_max=settings.redis_connections_max,
         )
@@ -135,30 +133,33 @@ class ServerProcess:
         cases = PolicyCases.over(database, self._engine, self._policies, self._clock)
         self._policy_cases = cases
         await cases.start(self._policy_files)
-        self._server = GrpcServer(authority, settings, records, cases)
+        self._server = GrpcServer(
+            authority, settings, records, cases, shares_port=self._shares_port
+        )
         self.address = await self._server.start()
         ledger.address = self.address
-        self._run_always("record", self._record_interval_ms(), self._record)
-        self._run_always("watch", settings.watch_interval_ms, ledger.look)
-        self._run_always("beat", _BEAT_INTERVAL_MS, ledger.beat)
-        self._run_always("denials", _DENIALS_INTERVAL_MS, lambda: self._denials.flush(database))
-        self._run_always("verify", settings.verify_interval_ms, ledger.verify)
-        self._run_always("prune", _PRUNE_INTERVAL_MS, ledger.prune)
+        always = self.background.run_always
+        always("record", self._record_interval_ms(), self._record)
+        always("watch", settings.watch_interval_ms, ledger.look)
+        always("beat", _BEAT_INTERVAL_MS, ledger.beat)
+        always("denials", _DENIALS_INTERVAL_MS, lambda: self._denials.flush(database))
+        always("verify", settings.verify_interval_ms, ledger.verify)
+        always("prune", _PRUNE_INTERVAL_MS, ledger.prune)
         counters = NewCounters(self._engine, database, self._policies, ledger.data.keys.shard_of)
-        self._run_always(
-            "new-counters", _NEW_COUNTERS_INTERVAL_MS, lambda: self._fill(counters, ledger)
-        )
+        always("new-counters", _NEW_COUNTERS_INTERVAL_MS, lambda: self._fill(counters, ledger))
         poll_ms = settings.policy_poll_interval_ms
         # It waits by itself, until it is told of something new or that time is over.
-        self._run_always("policies", 0, lambda: cases.watch.watch_once(poll_ms))
-        self._run_always("sweep", settings.sweep_interval_ms, lambda: self._sweep(authority))
-        self._run_always("clock", settings.clock_sync_interval_ms, self._correct_clock)
-        self._run_always("readiness", settings.sweep_interval_ms, self._watch_readiness)
-        if self._embedded is not None and settings.embedded_redis_restart:
-            self._run_always("redis", _SUPERVISE_INTERVAL_MS, self._restart_redis)
-        if self._embedded_postgres is not None:
-            self._run_always("postgres", _SUPERVISE_INTERVAL_MS, self._restart_postgres)
+        always("policies", 0, lambda: cases.watch.watch_once(poll_ms))
+        always("sweep", settings.sweep_interval_ms, lambda: self._sweep(authority))
+        always("clock", settings.clock_sync_interval_ms, self._correct_clock)
+        always("readiness", settings.sweep_interval_ms, self._watch_readiness)
+        self._stores.keep(self.background)
         _log.info("serving", address=self.address, orgs=self._policies.orgs())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it serves and calls should be sent here."""
+        return bool(self.address) and self._server.is_ready
 
     async def stop(self) -> None:
         """Drain: say so, wait for balancers, let calls end, then end what is ours."""
@@ -171,10 +172,7 @@ class ServerProcess:
 
     async def close(self) -> None:
         """End what runs besides the calls: tasks, connections, the private Redis."""
-        self._is_closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.background.end()
         if self._policy_cases is not None:
             self._policy_cases.watch.close()
         if self._ledger is not None:
@@ -182,16 +180,7 @@ class ServerProcess:
             await self._ledger.close()
         with contextlib.suppress(AttributeError):
             await self._store.close()
-        if self._embedded_postgres is not None:
-            await asyncio.to_thread(self._embedded_postgres.stop)
-        if self._embedded is not None:
-            await asyncio.to_thread(self._embedded.stop)
-
-    def _redis_url(self) -> str:
-        if self._embedded is not None:
-            return self._embedded.url
-        assert self._settings.redis_url is not None
-        return self._settings.redis_url.get_secret_value()
+        await self._stores.stop()
 
     async def _open_store(self) -> None:
         """Wait for Redis, check that it is fit, and open the shards."""
@@ -203,19 +192,17 @@ class ServerProcess:
                 except StoreUnavailable as error:
                     _log.warning("waiting_for_redis", reason=error.message)
                     await asyncio.sleep(1)
-        for problem in facts.problems():
-            _log.error("redis_unfit", problem=problem)
+        for each in facts:
+            _log.info("redis", server=each.name, version=each.version, address=each.address)
+            for problem in each.problems():
+                _log.error("redis_unfit", problem=problem, address=each.address)
         await self._correct_clock()
 
     async def _open_database(self) -> Database:
         """Wait for PostgreSQL, see that its schema is ours, and connect."""
         settings = self._settings
-        if self._embedded_postgres is not None:
-            await asyncio.to_thread(self._embedded_postgres.start)
-            # It is nobody else's, so nobody else has to bring it up to date.
-            await asyncio.to_thread(migrate, self._embedded_postgres.url)
         database = Database(
-            self._database_url(),
+            self._stores.database_url,
             timeout_ms=settings.database_timeout_ms,
             connections_max=settings.database_connections_max,
         )
@@ -230,12 +217,6 @@ class ServerProcess:
         async with database.connection() as connection:
             await check_schema(connection)
         return database
-
-    def _database_url(self) -> str:
-        if self._embedded_postgres is not None:
-            return self._embedded_postgres.url
-        assert self._settings.database_url is not None
-        return self._settings.database_url.get_secret_value()
 
     async def _open_ledger(self, database: Database) -> Ledger:
         """Learn from the record what is in force, and give the shards that are ours their data."""
@@ -295,11 +276,6 @@ class ServerProcess:
                 assert self._ledger is not None
                 await self._denials.flush(self._ledger.database)
 
-    async def _restart_postgres(self) -> None:
-        assert self._embedded_postgres is not None
-        if await asyncio.to_thread(self._embedded_postgres.restart_if_dead):
-            _log.warning("postgresql_restarted")
-
     async def _correct_clock(self) -> None:
         asked_at_ms = _steady_ms()
         behind_ms = self._clock.correct(await self._store.time_ms(), asked_at_ms)
@@ -327,70 +303,22 @@ class ServerProcess:
     async def _fill(self, counters: NewCounters, ledger: Ledger) -> None:
         await counters.look(ledger.keeper.kept.shards, self._clock.now_ms())
 
-    async def _restart_redis(self) -> None:
-        assert self._embedded is not None
-        if await asyncio.to_thread(self._embedded.restart_if_dead):
-            _log.warning("redis_restarted")
 
-    def _run_always(
-        self, name: str, interval_ms: int, action: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Do something again and again; a failure is logged and does not end it."""
-
-        async def run() -> None:
-            # Python 3.11 loses a cancellation that meets the end of what is waited for.
-            while not self._is_closing:
-                await asyncio.sleep(interval_ms / 1_000)
-                try:
-                    await action()
-                except BursarError as error:
-                    _log.warning("background_failed", task=name, reason=error.reason)
-                except Exception as error:
-                    _log.error("background_failed", task=name, exc_info=error)
-
-        self._tasks.append(asyncio.create_task(run(), name=name))
-
-
-async def serve(
-    settings: Settings,
-    policy_files: Sequence[tuple[str, str]],
-    started: Callable[[str], None],
-) -> None:
+async def serve(process: ServerProcess, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a signal ends a start that waits, too.
 
     Args:
-        settings: How.
-        policy_files: Name and text of documents to apply at the start.
+        process: What serves.
         started: Called once with the address.
     """
     if armed := failpoints.arm(os.environ):
         _log.warning("failpoints_armed", names=armed)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    process = ServerProcess(settings, policy_files=policy_files)
-    try:
-        if not await _start_unless(stopping, process):
-            await process.close()
-            return
-    except BaseException:
-        await process.close()
-        raise
-    started(process.address)
-    await stopping.wait()
-    await process.stop()
+    await run_until_told(process, started, asyncio.Event())
 
 
-async def _start_unless(stopping: asyncio.Event, process: ServerProcess) -> bool:
-    """Start a process, and say whether it did before it was told to stop."""
-    starting = asyncio.create_task(process.start())
-    told = asyncio.create_task(stopping.wait())
-    await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
-    if not starting.done():
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        return False
-    await starting
-    return True
+def fault_of(error: Exception) -> str:
+    """Return why a server could not start, for people."""
+    if isinstance(error, TimeoutError):
+        waited = f"Redis did not answer within {STORE_WAIT_S:g} s"
+        return f"{waited}: start it, or correct BURSAR_REDIS_URL"
+    return str(error)

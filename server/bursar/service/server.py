@@ -39,6 +39,8 @@ SESSION_GRACE_PERCENT = 80
 """Of the time that calls have to end: when a session that its client does not close is ended, so
 that its last answers still go out."""
 
+_log = structlog.get_logger(__name__)
+
 
 class GrpcServer:
     """Serves an authority on one address.
@@ -53,7 +55,18 @@ class GrpcServer:
         settings: Settings,
         records: Records | None = None,
         policy: PolicyCases | None = None,
+        *,
+        shares_port: bool = False,
     ) -> None:
+        """Listen to nothing yet.
+
+        Args:
+            authority: What it serves.
+            settings: How.
+            records: What the record answers, where there is one.
+            policy: What is known of policies, where they are kept.
+            shares_port: Whether other processes serve on the same address.
+        """
         self.calls = Admission("calls", settings.concurrent_rpcs_max, random.random)
         self.operations = Admission("operations", settings.concurrent_operations_max, random.random)
         deadlines = Deadlines(settings.default_deadline_ms, settings.deadline_ms_max)
@@ -68,7 +81,7 @@ class GrpcServer:
             interceptors=[self._guard],
             # The guard refuses earlier and says why; this bounds even what it refuses.
             maximum_concurrent_rpcs=2 * settings.concurrent_rpcs_max,
-            options=transport_options(settings),
+            options=transport_options(settings, shares_port=shares_port),
         )
         decoder = Decoder(settings.default_ttl_ms, settings.ttl_ms_max)
         servicer = BudgetAuthorityServicer(
@@ -109,11 +122,13 @@ class GrpcServer:
             OSError: The address cannot be used.
         """
         address = listen(self._server, self._address)
-        if self._health_port is not None:
-            _log.info("health_serving", address=await self._health_port.start())
+        health_address = self._health_port.listen() if self._health_port is not None else ""
         await self._server.start()
         await self._health.set_serving(LIVENESS, True)
         await self.set_ready(True)
+        if self._health_port is not None:
+            await self._health_port.start()
+            _log.info("health_serving", address=health_address)
         return address
 
     async def set_ready(self, ready: bool) -> None:
@@ -149,8 +164,13 @@ def _session_limits(settings: Settings, deadlines: Deadlines) -> SessionLimits:
     )
 
 
-def transport_options(settings: Settings) -> list[tuple[str, Any]]:
-    """Return what gRPC is told about connections."""
+def transport_options(settings: Settings, *, shares_port: bool = False) -> list[tuple[str, Any]]:
+    """Return what gRPC is told about connections.
+
+    Args:
+        settings: Their limits.
+        shares_port: Whether other processes serve on the same address.
+    """
     return [
         ("grpc.max_receive_message_length", max(TRANSPORT_BYTES_MAX, settings.message_bytes_max)),
         ("grpc.max_metadata_size", METADATA_BYTES_MAX),

@@ -5,31 +5,19 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bursar.engine.redis_address import address_fault
 
 PREFIX = "BURSAR_"
 
-# Other programs of the project read these; they are no settings of the server.
-OTHER_PREFIXES = ("BURSAR_TEST_", "BURSAR_FAILPOINTS")
-
-# Kubernetes adds these to every container in the namespace of a Service named bursar or
-# bursar-something. Its <SERVICE>_PORT is told from a misspelt setting by its value.
-SERVICE_LINK = re.compile(
-    r"[A-Z0-9_]+_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
-    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
-)
-SERVICE_LINK_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
-
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 DATABASE_SCHEMES = ("postgresql://", "postgres://")
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 PORT_MAX = 65_535
@@ -64,11 +52,27 @@ class Settings(BaseSettings):
         description="Address to serve gRPC on. Port 0 takes a free port.",
         json_schema_extra={"range_text": "host:port, [IPv6]:port, unix:/path"},
     )
+    health_listen_address: str | None = Field(
+        None,
+        description="Address that answers health, and nothing else, for all workers together. "
+        "Port 0 takes a free port.",
+        json_schema_extra={"range_text": "host:port, [IPv6]:port, unix:/path"},
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve on the address together, under one that only supervises; "
+        "with 1 the process itself serves.",
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="Redis to keep counters in. Without it the server runs a private "
         "redis-server in the data folder. It may hold a password and is never printed.",
-        json_schema_extra={"range_text": "`redis://`, `rediss://` or `unix://` URL"},
+        json_schema_extra={
+            "range_text": "`redis://`, `unix://`, `redis+cluster://` or `redis+sentinel://` URL; "
+            "with `rediss` for TLS"
+        },
     )
     database_url: SecretStr | None = Field(
         None,
@@ -101,7 +105,11 @@ class Settings(BaseSettings):
         description="First letters of every key, so that installations can share one Redis.",
     )
     redis_connections_max: int = Field(
-        32, ge=1, le=1_024, description="Connections to Redis that one process opens at most."
+        32,
+        ge=1,
+        le=1_024,
+        description="Connections that one process opens at most to Redis, to each server of a "
+        "cluster.",
     )
     redis_timeout_ms: int = Field(
         1_000,
@@ -309,9 +317,11 @@ class Settings(BaseSettings):
     def _expand_home(cls, value: Path) -> Path:
         return value.expanduser()
 
-    @field_validator("listen_address")
+    @field_validator("listen_address", "health_listen_address")
     @classmethod
-    def _known_address(cls, value: str) -> str:
+    def _known_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         found = ADDRESS.fullmatch(value)
         if value.removeprefix("unix:") in ("", value) and found is None:
             raise ValueError("must be host:port, [IPv6]:port or unix:/path")
@@ -321,9 +331,9 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(REDIS_SCHEMES):
-            raise ValueError(f"must start with one of {', '.join(REDIS_SCHEMES)}")
+    def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (fault := address_fault(value.get_secret_value())):
+            raise ValueError(fault)
         return value
 
     @field_validator("database_url")
@@ -345,6 +355,15 @@ class Settings(BaseSettings):
             raise ValueError("BURSAR_DEFAULT_TTL_MS is above BURSAR_TTL_MS_MAX")
         return self
 
+    @model_validator(mode="after")
+    def _workers_share_a_port(self) -> Self:
+        if self.workers > 1 and self.listen_address.startswith("unix:"):
+            raise ValueError(
+                "BURSAR_WORKERS above 1 needs a host and a port in BURSAR_LISTEN_ADDRESS: "
+                "processes cannot share a Unix socket"
+            )
+        return self
+
 
 def database_url_fault(url: str) -> str | None:
     """Return what is wrong with the URL of a PostgreSQL, without any part of it, or None."""
@@ -356,47 +375,3 @@ def database_url_fault(url: str) -> str | None:
     except ValueError:
         return "is no valid URL"
     return None if parts.path.strip("/") else "names no database: it must end with /DATABASE"
-
-
-def variable(field: str) -> str:
-    """Return the environment variable of a field of Settings."""
-    return PREFIX + field.upper()
-
-
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """List the BURSAR_* variables that no setting reads.
-
-    Args:
-        environ: The environment, such as os.environ.
-
-    Returns:
-        One line for each, with the nearest setting's name where one is near; never a value.
-    """
-    known = [variable(field) for field in Settings.model_fields]
-    lines = []
-    for name in sorted(environ):
-        upper = name.upper()
-        if not upper.startswith(PREFIX) or upper in known or upper.startswith(OTHER_PREFIXES):
-            continue
-        if _is_service_link(name, environ[name]):
-            continue
-        nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.75)
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        lines.append(f"{name} is no setting{hint}")
-    return lines
-
-
-def _is_service_link(name: str, value: str) -> bool:
-    """Say whether Kubernetes put this variable into the environment for a Service."""
-    if name.endswith("_PORT") and SERVICE_LINK_PORT.fullmatch(value):
-        return True
-    return SERVICE_LINK.fullmatch(name) is not None
-
-
-def fault_lines(error: ValidationError) -> list[str]:
-    """List what is wrong with the settings, one line for each variable, without its value."""
-    lines = []
-    for fault in error.errors(include_input=False, include_url=False, include_context=False):
-        name = variable(str(fault["loc"][0])) + ": " if fault["loc"] else ""
-        lines.append(name + fault["msg"].removeprefix("Value error, "))
-    return lines
