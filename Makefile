@@ -21,6 +21,7 @@ RUN ?= $(BIN)/python -m bursar.cli.main serve
 RUN_ARGS ?=
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 MANIFESTS := pyproject.toml clients/python/pyproject.toml constraints.txt
 
@@ -90,6 +91,10 @@ test: install-dev ## Run every test; PYTEST_ARGS="-k name" runs some
 test-chaos: install-dev ## Run real processes under faults; CHAOS_ARGS=--short takes 4 minutes
 	$(BIN)/python -m pytest tests/chaos -m chaos -rs -s $(CHAOS_ARGS)
 
+.PHONY: bench
+bench: install-dev ## Measure how fast it is; BENCH_ARGS="--only P2,P3" measures some rows
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
 .PHONY: demo
 demo: install ## Show what Bursar does, on this machine, with its own Redis
 	$(DEMO) $(DEMO_ARGS)
@@ -102,5 +107,5 @@ run: install ## Serve examples/acme.yaml on 127.0.0.1:4500
 clean: ## Remove .venv, build results and caches
 	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 		.import_linter_cache
-	find server clients tests scripts -type d \( -name __pycache__ -o -name '*.egg-info' \) \
+	find server clients tests scripts bench -type d \( -name __pycache__ -o -name '*.egg-info' \) \
 		-prune -exec rm -rf {} +

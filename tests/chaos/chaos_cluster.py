@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from chaos_proxy import TcpProxy
+from chaos_redis_cluster import RedisClusterNode
 from chaos_stores import DATABASE, PostgresNode, RedisNode
 
 from polling import eventually_async
@@ -53,7 +54,7 @@ class ServerNode:
         process: It, while it runs.
     """
 
-    def __init__(self, number: int, folder: Path, redis: RedisNode, postgres: PostgresNode) -> None:
+    def __init__(self, number: int, folder: Path, redis: Any, postgres: PostgresNode) -> None:
         self.number = number
         self.folder = folder
         folder.mkdir(parents=True)
@@ -147,6 +148,7 @@ class Cluster:
         servers: int,
         settings: Mapping[str, str],
         policies: Mapping[str, str],
+        on_redis_cluster: bool = False,
     ) -> None:
         """Starts nothing yet.
 
@@ -155,11 +157,13 @@ class Cluster:
             servers: How many.
             settings: Variables of the environment that differ.
             policies: Documents by org.
+            on_redis_cluster: With a Redis Cluster, which no proxy stands before.
         """
         self.folder = folder
         # PostgreSQL runs as a user of its own, and has to find its data here.
         folder.chmod(0o711)
-        self.redis = RedisNode(folder / "redis")
+        kind = RedisClusterNode if on_redis_cluster else RedisNode
+        self.redis: Any = kind(folder / "redis")
         self.postgres = PostgresNode(folder / "postgres")
         self.servers = [
             ServerNode(number, folder / f"s{number}", self.redis, self.postgres)
@@ -176,6 +180,8 @@ class Cluster:
             await asyncio.gather(
                 asyncio.to_thread(self.redis.start), asyncio.to_thread(self.postgres.start)
             )
+            if isinstance(self.redis, RedisClusterNode):
+                self._settings["BURSAR_REDIS_URL"] = self.redis.url
             for server in self.servers:
                 for proxy in server.proxies:
                     await self._stack.enter_async_context(proxy)

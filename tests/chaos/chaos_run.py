@@ -236,6 +236,7 @@ async def chaos_run(
     servers: int = 2,
     pace: Pace | None = None,
     settings: Mapping[str, str] | None = None,
+    on_redis_cluster: bool = False,
 ) -> AsyncIterator[Run]:
     """Run a cluster with load; what is left of it stays where something fails."""
     folder = Path(tempfile.mkdtemp(prefix="bursar-chaos-", dir="/tmp"))
@@ -243,7 +244,11 @@ async def chaos_run(
     policies = {org: policy_text(org, pace.room) for org in ORGS}
     try:
         async with Cluster(
-            folder, servers=servers, settings=settings or {}, policies=policies
+            folder,
+            servers=servers,
+            settings=settings or {},
+            policies=policies,
+            on_redis_cluster=on_redis_cluster,
         ) as cluster:
             is_durable = (settings or {}).get("BURSAR_DURABILITY") == "ledger"
             run = Run(seed, folder, cluster, pace, is_durable=is_durable)

@@ -97,7 +97,7 @@ class PageRunner:
 
     def _make_checkout(self, real_grpcurl: bool) -> None:
         """Lay out the folder: links to the repository, named files, and the programs."""
-        for name in ("examples", "protos", "scripts"):
+        for name in ("bench", "examples", "protos", "scripts"):
             (self._folder / name).symlink_to(ROOT / name)
         for block in self._page.blocks:
             named = _NAMED_FILE.match(block.text) if block.kind == "yaml" else None

@@ -1,4 +1,7 @@
-"""Where scenarios are played: the reference model, the engine on Redis, servers over gRPC."""
+"""Where scenarios are played: the reference model, the engine on Redis, servers over gRPC.
+
+A server is asked by calls of their own, or by one session for all operations.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ from bursar.service.settings import Settings
 from model.reference import Reference
 from scenarios.answers import describe
 from scenarios.requests import message
+from scenarios.session import FIELD_OF_KIND, OperationFailed, SessionStream
 from shards import open_shards
 
 UNKNOWN_HOLD = "a" * 24
@@ -137,6 +141,8 @@ class ContractStage:
             return {"error": error.reason, "fields": [fault.path for fault in faults]}
         except grpc.aio.AioRpcError as error:
             return _described_error(error)
+        except OperationFailed as error:
+            return error.described
         if isinstance(answer, pb.ReserveResponse | pb.RecordResponse) and answer.reservation_id:
             self._reservations[arguments["id"]] = answer.reservation_id
         return describe(answer, replayed=replayed)
@@ -228,10 +234,9 @@ class Grpc:
         self._channel: grpc.aio.Channel | None = None
 
     async def send(self, request: Message) -> Answered:
-        if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(await self._server.start())
-        authority = pb_grpc.BudgetAuthorityServiceStub(self._channel)
-        usage = usage_grpc.UsageServiceStub(self._channel)
+        channel = await self._connected()
+        authority = pb_grpc.BudgetAuthorityServiceStub(channel)
+        usage = usage_grpc.UsageServiceStub(channel)
         method = {
             "ReserveRequest": authority.Reserve,
             "CommitRequest": authority.Commit,
@@ -252,6 +257,32 @@ class Grpc:
         if self._channel is not None:
             await self._channel.close()
         await self._server.stop(0)
+
+    async def _connected(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            self._channel = grpc.aio.insecure_channel(await self._server.start())
+        return self._channel
+
+
+class GrpcSession(Grpc):
+    """The same, where every operation that a session takes goes over one."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(authority)
+        self._stream: SessionStream | None = None
+
+    async def send(self, request: Message) -> Answered:
+        if request.DESCRIPTOR.name not in FIELD_OF_KIND:
+            return await super().send(request)
+        channel = await self._connected()
+        if self._stream is None:
+            self._stream = SessionStream(pb_grpc.BudgetAuthorityServiceStub(channel).Session())
+        return await self._stream.ask(request)
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            await self._stream.close()
+        await super().close()
 
 
 def compiled(policy: dict[str, Any]) -> Any:

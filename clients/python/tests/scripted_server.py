@@ -14,6 +14,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from scripted_session import ScriptedSessions
 
 from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 from bursar_client.pb import budget_authority_service_pb2_grpc as authority_grpc
@@ -131,9 +132,10 @@ class ScriptedServer(
         records: By request_id.
         chaos: What a call meets that nothing was scripted for, by its method.
         decide: Makes the answer of a reserve.
+        sessions: How the streams of operations behave; their operations are calls as others are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
         self.calls: list[tuple[str, Any]] = []
         self.script: dict[str, deque[Failure | AnswerLost | Gate]] = defaultdict(deque)
         self.always: dict[str, Failure] = {}
@@ -147,13 +149,16 @@ class ScriptedServer(
         self.explanation = usage_pb.ExplainResponse()
         self._answers: dict[str, tuple[bytes, authority_pb.ReserveResponse]] = {}
         self._lock = threading.Lock()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=8))
+        self.sessions = ScriptedSessions(self._result)
+        # Each stream keeps a thread.
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=32))
         authority_grpc.add_BudgetAuthorityServiceServicer_to_server(self, self._server)
         usage_grpc.add_UsageServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
         self._server.start()
 
     def stop(self) -> None:
+        self.sessions.end()
         self._server.stop(grace=None).wait()
 
     def requests(self, name: str) -> list[Any]:
@@ -187,6 +192,9 @@ class ScriptedServer(
     def Batch(self, request: Message, context: Message) -> Message:
         return self._serve("Batch", request, context)
 
+    def Session(self, requests: Message, context: Message) -> Message:
+        return self.sessions.serve(requests, context)
+
     def GetBalances(self, request: Message, context: Message) -> Message:
         return self._serve("GetBalances", request, context)
 
@@ -200,22 +208,35 @@ class ScriptedServer(
         return self._serve("QueryUsage", request, context)
 
     def _serve(self, name: str, request: Message, context: Message) -> Message:
+        try:
+            return self._meet(name, request)
+        except Failure as failure:
+            context.abort_with_status(failure.status())
+
+    def _result(self, operation: Message) -> Message:
+        """Return what an operation of a session ends with."""
+        kind = operation.WhichOneof("operation")
+        try:
+            answer = self._meet(kind.capitalize(), getattr(operation, kind))
+        except Failure as failure:
+            return authority_pb.OperationResult(error=failure.operation_error())
+        return authority_pb.OperationResult(**{kind: answer})
+
+    def _meet(self, name: str, request: Message) -> Message:
+        """Carry out a call, with what the script says of it."""
         with self._lock:
             self.calls.append((name, request))
             scripted = self.script[name].popleft() if self.script[name] else self.chaos(name)
         if isinstance(scripted, Gate):
             scripted.arrived.set()
             scripted.opened.wait(10)
-        try:
-            for failure in (scripted, self.always.get(name)):
-                if isinstance(failure, Failure):
-                    raise failure
-            with self._lock:
-                answer = getattr(self, f"_{name.lower()}")(request)
-        except Failure as failure:
-            context.abort_with_status(failure.status())
+        for failure in (scripted, self.always.get(name)):
+            if isinstance(failure, Failure):
+                raise failure
+        with self._lock:
+            answer = getattr(self, f"_{name.lower()}")(request)
         if isinstance(scripted, AnswerLost):
-            context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+            raise Failure(grpc.StatusCode.UNAVAILABLE, message="connection reset")
         return answer
 
     def _reserve(self, request: Message) -> Message:

@@ -68,7 +68,8 @@ async def test_task_cancelled_in_the_block(
 
 async def test_timeout_in_the_block(asynchronous: AsyncClient, server: ScriptedServer) -> None:
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01), asynchronous.reserve(**ASK) as r:
+        async with asyncio.timeout(None) as limit, asynchronous.reserve(**ASK) as r:
+            limit.reschedule(asyncio.get_running_loop().time() + 0.01)
             r.call_started()
             await asyncio.Event().wait()
     await until(lambda: server.only().state == "COMMITTED")

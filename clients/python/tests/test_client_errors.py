@@ -1,17 +1,18 @@
 """Goal: every way in which a call can fail is one typed error with all that the server said.
 
-Method: each reason of the contract, with its code, through unary calls and through a batch; codes
-without a reason, as proxies send them; a server that is not there.
+Method: each reason of the contract, with its code, over a session, by unary calls and in a batch;
+codes without a reason, as proxies send them; a server that is not there.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc
 import pytest
-from flavours import ASK, FAST, WAIT_S, AnyClient, connect
+from flavours import ASK, FAST, WAIT_S, AnyClient, MakeClient, connect
 from scripted_server import REASONS, Failure, Gate, ScriptedServer
 
 import bursar_client
@@ -70,8 +71,12 @@ def test_every_reason_of_the_contract_has_a_class() -> None:
     assert sorted(EXPECTED) == sorted(REASONS) == sorted(BY_REASON)
 
 
+@pytest.mark.parametrize("session", [True, False], ids=["session", "unary"])
 @pytest.mark.parametrize("reason", REASONS)
-async def test_reason_of_a_call(client: AnyClient, server: ScriptedServer, reason: str) -> None:
+async def test_reason_of_a_call(
+    make: MakeClient, server: ScriptedServer, reason: str, session: bool
+) -> None:
+    client = make(settings=replace(FAST, session=session))
     code, kind = EXPECTED[reason]
     server.always["Reserve"] = Failure(
         code, reason, "what happened", {"limitTokens": "5"}, retry_after_ms=250
@@ -146,8 +151,9 @@ async def test_no_server(flavour: str) -> None:
 
 
 async def test_no_answer_in_time(flavour: str, server: ScriptedServer) -> None:
+    # A second attempt is made by a unary call: no stream was answered yet.
     gate = Gate()
-    server.script["Reserve"].append(gate)
+    server.script["Reserve"].extend([gate, gate])
     settings = Settings(reserve_timeout_s=0.05)
     async with connect(flavour, server.address, settings=settings) as client:
         with pytest.raises(DeadlineExceeded):

@@ -84,6 +84,9 @@ def test_settings_are_documented(name: str) -> None:
         ("retry_attempts_max", 0),
         ("retry_attempts_max", 6),
         ("retry_backoff_multiplier", 0.5),
+        ("session_in_flight_max", 0),
+        ("session_age_s_max", 0),
+        ("session_retry_interval_s", 0),
     ],
 )
 def test_settings_out_of_range(name: str, value: float) -> None:
@@ -96,8 +99,11 @@ def test_default_channel() -> None:
     config = json.loads(str(options["grpc.service_config"]))
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     assert config["retryThrottling"] == {"maxTokens": 10, "tokenRatio": 0.1}
-    (method,) = config["methodConfig"]
-    assert method == {
+    every, session = config["methodConfig"]
+    assert session == {
+        "name": [{"service": "bursar.v1.BudgetAuthorityService", "method": "Session"}]
+    }
+    assert every == {
         "name": [{}],
         "retryPolicy": {
             "maxAttempts": 4,

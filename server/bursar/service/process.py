@@ -193,7 +193,7 @@ class ServerProcess:
                     _log.warning("waiting_for_redis", reason=error.message)
                     await asyncio.sleep(1)
         for each in facts:
-            _log.info("redis", server=each.name, version=each.version, address=each.address)
+            _log.info("redis_found", server=each.name, version=each.version, address=each.address)
             for problem in each.problems():
                 _log.error("redis_unfit", problem=problem, address=each.address)
         await self._correct_clock()

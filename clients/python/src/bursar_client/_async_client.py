@@ -75,7 +75,7 @@ class AsyncClient:
         self._settings = settings or Settings()
         self._new_id = new_id
         self._settler = Settler(self._settings, clock, random, on_settle_failed)
-        self._transport = AsyncTransport(address, tls, self._settings, sleep)
+        self._transport = AsyncTransport(address, tls, self._settings, sleep, random)
         self._worker = AsyncWorker(self._settler, self._transport.perform)
         self._close_lock = asyncio.Lock()
         self._settler.changed = self._worker.wake

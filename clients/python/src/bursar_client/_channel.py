@@ -79,6 +79,10 @@ def _service_config(settings: Settings) -> dict[str, object]:
             "backoffMultiplier": settings.retry_backoff_multiplier,
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
-        # The empty name stands for every method: all of them may be repeated.
-        config["methodConfig"] = [{"name": [{}], "retryPolicy": retry_policy}]
+        # The empty name stands for every method: all of them may be repeated. What a stream has
+        # carried is sent again by operation instead.
+        config["methodConfig"] = [
+            {"name": [{}], "retryPolicy": retry_policy},
+            {"name": [{"service": "bursar.v1.BudgetAuthorityService", "method": "Session"}]},
+        ]
     return config

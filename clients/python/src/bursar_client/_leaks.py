@@ -6,20 +6,26 @@ import atexit
 import os
 import warnings
 import weakref
+from collections.abc import Callable
 
 from bursar_client._settling import Settler, log_unsettled
 
-_open: weakref.WeakSet[Settler] = weakref.WeakSet()
+_open: weakref.WeakKeyDictionary[Settler, Callable[[], None]] = weakref.WeakKeyDictionary()
 
 
-def watch(settler: Settler) -> None:
-    """Tell of a client's undone settlements when the process ends before it is closed."""
-    _open.add(settler)
+def watch(settler: Settler, leave: Callable[[], None] = lambda: None) -> None:
+    """Tell of a client's undone settlements when the process ends before it is closed.
+
+    Args:
+        settler: Of the client.
+        leave: Called then, to end what the client still has open.
+    """
+    _open[settler] = leave
 
 
 def forget(settler: Settler) -> None:
     """Stop watching a client that was closed."""
-    _open.discard(settler)
+    _open.pop(settler, None)
 
 
 def report(settler: Settler, owner: str) -> None:
@@ -36,9 +42,10 @@ def report(settler: Settler, owner: str) -> None:
 
 @atexit.register
 def _report_at_exit() -> None:
-    for settler in list(_open):
+    for settler, leave in list(_open.items()):
         if not settler.idle:
             report(settler, "a client of Bursar")
+        leave()
 
 
 def _start_anew_in_child() -> None:

@@ -30,6 +30,12 @@ class Settings:
         retry_backoff_multiplier: Growth of that pause, 1 or more.
         retry_throttle_tokens: Failures, halved, after which gRPC stops to retry, 1 to 1,000.
         retry_throttle_ratio: How much of a failure each success makes up for; above 0.
+        session: Whether reserves, commits, releases, extends and records go over one stream, where
+            they are sent together and cost a fraction; False: each is a unary call.
+        session_in_flight_max: Operations that may wait for an answer over it, 1 or more. Those
+            beyond wait for room as long as their own timeout, then fail as Overloaded: unsent.
+        session_age_s_max: When a stream is replaced, so that load spreads to other servers.
+        session_retry_interval_s: How long all are unary calls after streams were refused.
         keepalive_interval_s: Between pings of a connection with calls.
         keepalive_timeout_s: How long a ping may take before the connection is given up.
         channel_options: Further options of the gRPC channel; they win over the above.
@@ -49,6 +55,10 @@ class Settings:
     retry_backoff_multiplier: float = 2.0
     retry_throttle_tokens: int = 10
     retry_throttle_ratio: float = 0.1
+    session: bool = True
+    session_in_flight_max: int = 4_096
+    session_age_s_max: float = 300.0
+    session_retry_interval_s: float = 300.0
     keepalive_interval_s: float = 60.0
     keepalive_timeout_s: float = 20.0
     channel_options: tuple[tuple[str, str | int], ...] = ()
@@ -66,6 +76,9 @@ class Settings:
             "retry_backoff_max_s",
             "retry_throttle_tokens",
             "retry_throttle_ratio",
+            "session_in_flight_max",
+            "session_age_s_max",
+            "session_retry_interval_s",
             "keepalive_interval_s",
             "keepalive_timeout_s",
         ):

@@ -33,6 +33,14 @@ DOMAIN = "bursar"
 DETAILS_KEY = "grpc-status-details-bin"
 _PREFIX = "ERROR_REASON_"
 
+_CODE_NAMES = {number: name for name, number in code_pb2.Code.items()}
+
+_REASON_NAMES = {
+    number: name.removeprefix(_PREFIX)
+    for name, number in error_reason_pb2.ErrorReason.items()
+    if number
+}
+
 BY_REASON: dict[str, type[BursarError]] = {
     "FIELD_INVALID": InvalidRequest,
     "LIMIT_EXCEEDED": InvalidRequest,
@@ -114,13 +122,10 @@ def error_of_call(call: FailedCall) -> BursarError:
 
 
 def error_of_operation(message: authority_pb.OperationError) -> BursarError:
-    """Return the error that one failed operation of a batch stands for."""
-    names = {number: name for name, number in error_reason_pb2.ErrorReason.items()}
-    reason = names.get(message.reason, "").removeprefix(_PREFIX)
-    codes = {number: name for name, number in code_pb2.Code.items()}
+    """Return the error that one failed operation of a batch or session stands for."""
     return _error(
-        codes.get(message.code, "UNKNOWN"),
-        "" if reason == "UNSPECIFIED" else reason,
+        _CODE_NAMES.get(message.code, "UNKNOWN"),
+        _REASON_NAMES.get(message.reason, ""),
         message.message,
         dict(message.metadata),
         decode_duration(message.retry_after) if message.HasField("retry_after") else None,

@@ -63,7 +63,16 @@ class Pause:
     seconds: float
 
 
-Effect: TypeAlias = Call | Pause
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send an operation over a session; a failure is thrown back as a BursarError."""
+
+    kind: str
+    request: Message
+    timeout_s: float
+
+
+Effect: TypeAlias = Call | Pause | Ask
 Steps: TypeAlias = Generator[Effect, object, Result]
 
 

@@ -75,12 +75,12 @@ class Client:
         self._settings = settings or Settings()
         self._new_id = new_id
         self._settler = Settler(self._settings, clock, random, on_settle_failed)
-        self._transport = SyncTransport(address, tls, self._settings, sleep)
+        self._transport = SyncTransport(address, tls, self._settings, sleep, random)
         self._worker = SyncWorker(self._settler, self._transport.perform)
         self._close_lock = threading.Lock()
         self._settler.changed = self._worker.wake
         self._settler.when_forked = (self._worker.start_anew, self._transport.start_anew)
-        _leaks.watch(self._settler)
+        _leaks.watch(self._settler, self._transport.leave)
 
     def reserve(self, **request: Unpack[ReserveArguments]) -> AbstractContextManager[Reservation]:
         """Reserve at the start of a `with` block and settle at its end; see `Reservation`.
