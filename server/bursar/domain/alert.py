@@ -33,7 +33,7 @@ def crossings(statuses: Iterable[CounterStatus]) -> list[Crossing]:
     found = []
     for status in statuses:
         budget = status.counter.budget
-        if budget.limit is None:
+        if budget.limit is None or not budget.alerts_percent:
             continue
         after = status.values.committed
         before = after - status.amount

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from bursar.domain.subject import OrgId, Target
-from bursar.domain.window import Window, WindowInstance
+from bursar.domain.window import Window, WindowInstance, WindowKind
 
 _WHOLE_PERCENT = 100
 _PARTS = 10**18  # More than any limit: one unit of it is not nothing.
@@ -156,6 +156,7 @@ class Budget:
         frozen: Of a freeze: who froze what, and why; empty for every other budget. It is no part
             of a policy's version, which names the freezes by themselves.
         enforced: Whether it can refuse.
+        counts: Whether it has counters in the store: a cap on each request has none.
     """
 
     name: str
@@ -175,14 +176,17 @@ class Budget:
     carry_over: CarryOver | None = None
     backfill: bool = True
     frozen: str = field(default="", repr=False)
-    enforced: bool = field(init=False, repr=False, compare=False)
+    enforced: bool = field(init=False, repr=False)
+    counts: bool = field(init=False, repr=False)
+
+    # It is looked up on the way of each request: what is remembered of one need not be found again
+    # by an equal one.
+    __hash__ = object.__hash__
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "enforced", self.mode is Mode.ENFORCE and self.limit is not None)
-
-    def __hash__(self) -> int:
-        # Budgets are looked up on the way of each request; no two of a policy have one name.
-        return hash(self.name)
+        is_enforced = self.mode is Mode.ENFORCE and self.limit is not None
+        object.__setattr__(self, "enforced", is_enforced)
+        object.__setattr__(self, "counts", self.window.kind is not WindowKind.REQUEST)
 
     def share(self, percent: int) -> int:
         """Return that part of the limit, rounded down; at 100 the overdraft comes on top."""
@@ -312,7 +316,10 @@ class CounterStatus(NamedTuple):
     @property
     def tightness(self) -> tuple[int, int]:
         """Sorts the tightest first: least left in parts of the limit, unlimited last."""
-        remaining, limit = self.remaining, self.counter.budget.limit
-        if remaining is None or limit is None:
+        budget, values = self.counter.budget, self.values
+        limit = budget.limit
+        if limit is None:
             return (1, 0)
-        return (0, remaining * _PARTS // max(limit, 1))
+        # `remaining` once more, without another call: every answer sorts all its counters.
+        left = limit + budget.overdraft + values.credit - values.committed - values.held
+        return (0, left * _PARTS // (limit or 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from bursar.domain.answer import (
     CounterOffer,
@@ -36,6 +37,7 @@ HELD_RETRY_MS = 1_000
 """When to ask again for room that others hold: it may come free at any moment."""
 
 _NOTHING = CounterValues(0, 0)
+_tightness = attrgetter("tightness")
 
 
 def grant(
@@ -87,7 +89,7 @@ def _request_values(use: Use, output_tokens: int) -> CounterValues:
 
 def tightest_first(statuses: Sequence[CounterStatus]) -> tuple[CounterStatus, ...]:
     """Return the counters with the least left first, bounded."""
-    return tuple(sorted(statuses, key=lambda status: status.tightness)[:STATUSES_MAX])
+    return tuple(sorted(statuses, key=_tightness)[:STATUSES_MAX])
 
 
 def exceeded(statuses: Iterable[CounterStatus]) -> list[CounterStatus]:

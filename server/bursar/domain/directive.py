@@ -94,21 +94,7 @@ def grant_directive(
         shorten = Shorten(output_tokens, budgets)
     if offer.input_budgets and offer.input_cap is not None:
         truncate = Shorten(offer.input_cap, offer.input_budgets)
-    by_budget = {status.counter.budget.name: status for status in statuses}
-    message = next(
-        (
-            fill_message(
-                each.rung.message,
-                by_budget[each.budget],
-                now_ms,
-                output_tokens,
-                offer.target.model,
-            )
-            for each in sorted(behind, key=lambda each: -each.rung.at_percent)
-            if each.rung.message and each.budget in by_budget
-        ),
-        "",
-    )
+    message = _message(behind, statuses, now_ms, output_tokens, offer.target.model)
     return Directive(
         switch_model=switch,
         shorten_output=shorten,
@@ -116,6 +102,27 @@ def grant_directive(
         finish=_budgets(behind, Finish),
         message=message,
         notices=(*_notices(statuses, now_ms), *_flags(offer, unbudgeted=plan.unbudgeted)),
+    )
+
+
+def _message(
+    behind: Sequence[AppliedRung],
+    statuses: Sequence[CounterStatus],
+    now_ms: int,
+    output_tokens: int,
+    model: str,
+) -> str:
+    """Return what the highest rung behind a change says, or nothing."""
+    if not behind:
+        return ""
+    by_budget = {status.counter.budget.name: status for status in statuses}
+    return next(
+        (
+            fill_message(each.rung.message, by_budget[each.budget], now_ms, output_tokens, model)
+            for each in sorted(behind, key=lambda each: -each.rung.at_percent)
+            if each.rung.message and each.budget in by_budget
+        ),
+        "",
     )
 
 
@@ -127,6 +134,8 @@ def _behind(
     A budget whose rung is merely satisfied is not named. Where none of those that are known
     refused, as when its budget does not apply to the other model, the rungs applied are.
     """
+    if not offer.applied:
+        return []
 
     def effective(rungs: Iterable[AppliedRung]) -> list[AppliedRung]:
         # A cap that is not the tightest, or asks for no less than is wanted, shortens nothing.

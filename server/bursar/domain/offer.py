@@ -53,7 +53,7 @@ class Use:
     @property
     def counts(self) -> bool:
         """Whether it has a counter in the store: a per-request cap has none."""
-        return self.counter.budget.window.kind is not WindowKind.REQUEST
+        return self.counter.budget.counts
 
     def amount(self, output_tokens: int) -> int:
         """Return the amount with that output."""

@@ -97,6 +97,9 @@ class Window:
             other. Fields that the kind does not use are not in it. A task's idle time is not in it
             either: what a task has spent stays spent when only its idle time changes. Two names of
             one zone count as two zones.
+        bucket_ms: Length of a rolling window's buckets.
+        bucket_count: How many whole buckets cover a rolling window's length, 1 to ROLLING_BUCKETS.
+            A counter adds up one more: the oldest, which the window covers in part, counts whole.
     """
 
     kind: WindowKind
@@ -107,6 +110,8 @@ class Window:
     from_ms: int = 0
     until_ms: int = 0
     code: str = field(init=False, repr=False, compare=False)
+    bucket_ms: int = field(init=False, repr=False, compare=False)
+    bucket_count: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert 1 <= self.anchor_day <= 31, self.anchor_day  # noqa: PLR2004 - days of a month
@@ -114,6 +119,9 @@ class Window:
         assert self.length_ms >= (1 if self.kind is WindowKind.ROLLING else 0), self.length_ms
         assert self.kind is not WindowKind.FIXED or self.from_ms < self.until_ms, self
         object.__setattr__(self, "code", self._code())
+        bucket_ms = -(-self.length_ms // ROLLING_BUCKETS)
+        object.__setattr__(self, "bucket_ms", bucket_ms)
+        object.__setattr__(self, "bucket_count", -(-self.length_ms // (bucket_ms or 1)))
 
     def _code(self) -> str:
         parts = [self.kind.value]
@@ -128,19 +136,6 @@ class Window:
         if self.kind in _ZONED and self.timezone != "UTC":
             parts.append(self.timezone.replace("/", ".").replace("+", ".plus"))
         return "-".join(parts)
-
-    @property
-    def bucket_ms(self) -> int:
-        """Length of a rolling window's buckets."""
-        return -(-self.length_ms // ROLLING_BUCKETS)
-
-    @property
-    def bucket_count(self) -> int:
-        """How many whole buckets cover a rolling window's length, 1 to ROLLING_BUCKETS.
-
-        A counter adds up one more: the oldest, which the window covers in part, counts whole.
-        """
-        return -(-self.length_ms // self.bucket_ms)
 
     def instance(self, now_ms: int) -> WindowInstance | None:
         """Return the window that runs at an instant, or None where a fixed one does not.

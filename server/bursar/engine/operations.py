@@ -25,15 +25,12 @@ class EntryFlags(IntEnum):
 def entry_flags(counter: Counter) -> int:
     """Return how a hold on a counter ends, as a sum of `EntryFlags`."""
     budget = counter.budget
-    return _FLAGS[budget.charge_on_expiry, budget.meter == meter.CONCURRENCY]
-
-
-# Asked for every use of every offer, so it is added up beforehand.
-_FLAGS = {
-    (charged, returned): EntryFlags.CHARGE_ON_EXPIRY * charged + EntryFlags.RETURNED * returned
-    for charged in (False, True)
-    for returned in (False, True)
-}
+    flags = 0
+    if budget.charge_on_expiry:
+        flags += EntryFlags.CHARGE_ON_EXPIRY
+    if budget.meter == meter.CONCURRENCY:
+        flags += EntryFlags.RETURNED
+    return flags
 
 
 class HoldState(IntEnum):

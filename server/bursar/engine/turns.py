@@ -110,62 +110,92 @@ class Turns:
     async def _run(
         self, groups: Sequence[list[_Waiting]]
     ) -> list[tuple[list[_Waiting], Call, list[Any] | BaseException]]:
-        calls = []
+        ended: list[tuple[list[_Waiting], Call, list[Any] | BaseException]] = []
+        calls, sent = [], []
+        for group in groups:
+            try:
+                calls.append(self._prepared(group))
+                sent.append(group)
+            except Exception as error:
+                ended.append((group, Call([]), error))
         try:
-            for group in groups:
-                now_ms = max(each.now_ms for each in group)
-                operations = [operation for each in group for operation in each.operations]
-                shard = group[0].shard
-                limits = self._shards.limits
-                ready = prepare(operations, self._shards.keys, shard, now_ms, limits.tombstones)
-                calls.append((shard, ready.call, now_ms, ready.rest))
-            outcomes: Sequence[Any] = await self._shards.run_all("operate", calls)
+            outcomes = await self._shards.run_all("operate", calls) if calls else []
         except BaseException as error:
             for group in groups:
                 _fail(group, error)
             if not isinstance(error, Exception):
                 raise
             return []
-        return [
-            (group, call[1], outcome)
-            for group, call, outcome in zip(groups, calls, outcomes, strict=True)
-        ]
+        for group, call, outcome in zip(sent, calls, outcomes, strict=True):
+            ended.append((group, call[1], outcome))
+        return ended
+
+    def _prepared(self, group: Sequence[_Waiting]) -> tuple[int, Call, int, Sequence[object]]:
+        operations = [operation for each in group for operation in each.operations]
+        shard, now_ms = group[0].shard, max(each.now_ms for each in group)
+        limits = self._shards.limits
+        ready = prepare(operations, self._shards.keys, shard, now_ms, limits.tombstones)
+        return shard, ready.call, now_ms, ready.rest
 
     async def _apart(self, group: list[_Waiting], error: BaseException) -> None:
         """Fail operations that failed together, or try again those that another one may have kept.
 
         A Redis that is full refuses a call with anything in it that needs memory, and what only
         gives some back must go on. Where a script fails, nothing was done, and one operation is to
-        blame.
+        blame: each goes alone.
         """
-        parts: list[list[_Waiting]] = []
         if isinstance(error, StoreFull):
             settling = [each for each in group if _only_settles(each)]
-            parts = [settling] if settling and len(settling) < len(group) else []
-        elif isinstance(error, InternalError) and len(group) > 1:
-            parts = [[each] for each in group]
-        again = {id(each) for part in parts for each in part}
-        _fail([each for each in group if id(each) not in again], error)
-        for part in parts:
-            for ended, call, outcome in await self._run([part]):
-                if isinstance(outcome, BaseException):
-                    _fail(ended, outcome)
-                else:
-                    self._start(self._acknowledge(ended, call, outcome))
+            if settling and len(settling) < len(group):
+                _fail([each for each in group if not _only_settles(each)], error)
+                await self._again(settling)
+                return
+        one_is_to_blame = not isinstance(error, BursarError) or isinstance(error, InternalError)
+        if one_is_to_blame and sum(len(each.operations) for each in group) > 1:
+            for each in group:
+                await self._one_by_one(each)
+            return
+        _fail(group, error)
+
+    async def _again(self, group: list[_Waiting]) -> None:
+        for ended, call, outcome in await self._run([group]):
+            if isinstance(outcome, BaseException):
+                _fail(ended, outcome)
+            else:
+                await self._acknowledge(ended, call, outcome)
+
+    async def _one_by_one(self, waiting: _Waiting) -> None:
+        """Carry out operations that were given together; each has its result or its own error."""
+        results: list[Any] = []
+        loop = asyncio.get_running_loop()
+        for operation in waiting.operations:
+            alone = _Waiting(waiting.shard, [operation], waiting.now_ms, loop.create_future())
+            await self._again([alone])
+            try:
+                results += await alone.results
+            except BursarError as error:
+                results.append(error)
+            except Exception as error:
+                _fail([waiting], error)
+                return
+        if not waiting.results.done():
+            waiting.results.set_result(results)
 
     async def _acknowledge(self, group: list[_Waiting], call: Call, results: Sequence[Any]) -> None:
         """Keep what was done until it is recorded, and answer once it is safe enough."""
-        operations = (operation for each in group for operation in each.operations)
-        done = [
-            (operation, _granted(operation, result))
-            for operation, result in zip(operations, results, strict=True)
-            if result[0] == _DONE and not _only_looks(operation)
-        ]
-        now_ms = max(each.now_ms for each in group)
         try:
+            operations = (operation for each in group for operation in each.operations)
+            done = [
+                (operation, _granted(operation, result))
+                for operation, result in zip(operations, results, strict=True)
+                if result[0] == _DONE and not _only_looks(operation)
+            ]
+            now_ms = max(each.now_ms for each in group)
             await self._shards.acknowledge(group[0].shard, call, now_ms, done)
-        except BursarError as error:
+        except BaseException as error:
             _fail(group, error)
+            if not isinstance(error, Exception):
+                raise
             return
         following = iter(results)
         for each in group:

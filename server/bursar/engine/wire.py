@@ -64,7 +64,7 @@ def decode_hold(fields: list[Any]) -> Hold:
 _STATES = {int(state): state for state in HoldState}
 
 
-def _decode_entry(counter_id: bytes, *rest: Any) -> HoldEntry:  # noqa: ANN401 - as Lua packed it
+def _decode_entry(counter_id: bytes, *rest: Any) -> HoldEntry:
     kind, ttl_ms, p1, p2, slot, meter, *amounts = rest
     return HoldEntry(counter_id.decode(), kind, ttl_ms, p1, p2, slot, meter.decode(), *amounts)
 

@@ -260,6 +260,8 @@ def _usage(faults: list[Fault], message: types_pb.Usage, *, given: bool) -> Usag
 def _input_parts(
     faults: list[Fault], path: str, message: types_pb.Estimate | types_pb.Usage
 ) -> None:
+    if not (message.cache_read_tokens or message.cache_write_tokens or message.input_audio_tokens):
+        return
     whole = max(message.input_tokens, 0)
     check_range(faults, f"{path}.cache_read_tokens", message.cache_read_tokens, 0, whole)
     rest = max(whole - max(message.cache_read_tokens, 0), 0)
@@ -268,6 +270,8 @@ def _input_parts(
 
 
 def _custom_meters(faults: list[Fault], path: str, amounts: Mapping[str, int]) -> dict[str, int]:
+    if not amounts:
+        return {}
     check_count(f"{path}.custom_meters", len(amounts), CUSTOM_METERS_MAX)
     for name, amount in amounts.items():
         if not LABEL_KEY.fullmatch(name):
@@ -286,6 +290,8 @@ def _priority(faults: list[Fault], value: int) -> Priority:
 
 
 def _accepts(faults: list[Fault], values: object) -> frozenset[Degradation]:
+    if not values:
+        return frozenset()
     listed = list(values)  # type: ignore[call-overload]
     check_count("accepts", len(listed), ACCEPTS_MAX)
     for position, value in enumerate(listed):

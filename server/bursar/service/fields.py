@@ -43,25 +43,20 @@ def decode_org(faults: list[Fault], path: str, value: str) -> OrgId:
 def decode_subject(faults: list[Fault], message: types_pb.Subject) -> Subject:
     """Return who spends."""
     org = decode_org(faults, "subject.org", message.org)
-    for level in LEVELS:
-        check_text(faults, f"subject.{level}", getattr(message, level))
-    check_count("subject.labels", len(message.labels), LABELS_MAX)
-    for key, value in message.labels.items():
+    levels = (message.team, message.feature, message.agent, message.user, message.task)
+    for level, value in zip(LEVELS, levels, strict=True):
+        if value:
+            check_text(faults, f"subject.{level}", value)
+    labels = dict(message.labels)
+    check_count("subject.labels", len(labels), LABELS_MAX)
+    for key, value in labels.items():
         if not LABEL_KEY.fullmatch(key):
             shown = ascii(key[:64])
             fault = f"{shown} is not a key: 1 to 63 of a-z, 0-9, _, . and -, a letter first"
             faults.append(Fault("subject.labels", fault))
         else:
             check_text(faults, f'subject.labels["{key}"]', value, required=True)
-    return Subject(
-        org,
-        message.team,
-        message.feature,
-        message.agent,
-        message.user,
-        message.task,
-        dict(message.labels),
-    )
+    return Subject(org, *levels, labels=labels)
 
 
 def check_count(path: str, count: int, most: int) -> None:
@@ -93,7 +88,9 @@ def check_text(
         if required:
             faults.append(Fault(path, "is required"))
         return
-    # What is plain ASCII needs none of the slower tests.
+    # Nearly every text is plain, and needs none of the slower tests.
+    if value.isascii() and value.isprintable() and len(value) <= bytes_max:
+        return
     size = len(value) if value.isascii() else len(value.encode())
     if size > bytes_max:
         faults.append(Fault(path, f"must be at most {bytes_max} bytes, is {size}"))

@@ -66,11 +66,9 @@ def count_decision(answer: ReserveAnswer) -> None:
     """Count a decision; a repeated one was counted when it was made."""
     if answer.replayed:
         return
-    kind = str(answer.denial.kind) if answer.denial else ""
-    _decisions.add(
-        1,
-        {"decision": str(answer.decision), "kind": kind, "unbudgeted": answer.unbudgeted},
-    )
+    kind = answer.denial.kind.value if answer.denial else ""
+    labels = {"decision": answer.decision.value, "kind": kind, "unbudgeted": answer.unbudgeted}
+    _decisions.add(1, labels)
     if answer.denial is not None:
         return
     if answer.not_enforced:

@@ -42,9 +42,18 @@ local function find_hold(key)
   return text and cmsgpack.unpack(text) or nil
 end
 
+-- Counters by their number among the keys, with their names within the shard.
+local numbered = {}
+
 local function counter_at(index)
-  local spec = specs[index]
-  return load_counter(KEYS[FIRST_COUNTER + index], spec[1], spec[2], spec[3], spec[4], now)
+  local counter = numbered[index]
+  if counter then return counter end
+  local key, spec = KEYS[FIRST_COUNTER + index], specs[index]
+  counter = load_counter(key, spec[1], spec[2], spec[3], spec[4], now)
+  counter.name = counter.name or string.sub(key, #prefix + 1)
+  counter.ttl_ms = spec[2]  -- Not that of an older hold, which may have loaded it.
+  numbered[index] = counter
+  return counter
 end
 
 -- kept_ms: 0 for as long as it is open, else how long it answers repeated calls.

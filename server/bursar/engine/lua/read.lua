@@ -23,7 +23,7 @@ for index, spec in ipairs(specs) do
   local counter = load_counter(key, spec[1], spec[2], spec[3], spec[4], now)
   local raw = redis.call('HMGET', key, 'c', 'h', 'k')
   -- The text that Redis keeps is exact; the script's own number only where it changed it.
-  local changed = counter.idle or counter.dropped ~= 0
+  local changed = counter.idle or counter.rolling and counter.rolling.dropped ~= 0
   values[#values + 1] = (not changed and raw[1]) or string.format('%.0f', committed_of(counter))
   values[#values + 1] = raw[2] or '0'
   values[#values + 1] = raw[3] or '0'

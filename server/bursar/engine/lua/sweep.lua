@@ -40,7 +40,7 @@ local function expire(key, hold)
         and not has_flag(entry[E_FLAGS], FLAG_RETURNED) then
       booked = entry[E_HELD]
     end
-    if counter.exists then
+    if exists(counter) then
       if entry[E_HELD] ~= 0 then add_held(counter, -entry[E_HELD]) end
       add_committed(counter, entry[E_SLOT], booked)
     end
@@ -59,7 +59,7 @@ local function end_credit(key, hold)
   for _, entry in ipairs(hold[H_ENTRIES]) do
     local counter = load_entry(prefix, entry, now)
     local credit = entry[E_RESERVED]
-    if counter.exists then add_credit(counter, -credit) end
+    if exists(counter) then add_credit(counter, -credit) end
     deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, 0, -credit
   end
   hold[H_STATE] = STATE_ADJUSTED

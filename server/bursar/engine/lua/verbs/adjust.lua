@@ -51,7 +51,7 @@ verbs.adjust = function(operation)
     add_committed(counter, slot, committed)
     if credit ~= 0 then add_credit(counter, credit) end
     entries[#entries + 1] = {
-      string.sub(counter.key, #prefix + 1), counter.kind, counter.ttl_ms, counter.p1,
+      counter.name, counter.kind, counter.ttl_ms, counter.p1,
       counter.p2, slot, uses[position + 4], 0, 0, credit, 0,
     }
     deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, committed, credit

@@ -32,7 +32,7 @@ local function resize(entries, totals, deltas)
     -- A hold that partial commits have used up cannot fall below nothing.
     local growth = math.max(total - entry[E_RESERVED], -entry[E_HELD])
     local counter = load_entry(prefix, entry, now)
-    if counter.exists then add_held(counter, growth) end
+    if exists(counter) then add_held(counter, growth) end
     entry[E_HELD], entry[E_RESERVED] = entry[E_HELD] + growth, total
     deltas[3 * position - 2] = growth
   end
@@ -69,7 +69,7 @@ verbs.extend = function(operation)
   for _, entry in ipairs(entries) do
     -- Counters that live by use must outlive the hold.
     local counter = load_entry(prefix, entry, now)
-    if counter.exists then keep_alive(counter) end
+    if exists(counter) then keep_alive(counter) end
   end
   hold[H_REVISION] = hold[H_REVISION] + 1
   note_change('extend', key, hold, deltas, '', 0)

@@ -34,7 +34,7 @@ verbs.record = function(operation)
     begin_if_idle(counter, now)
     add_committed(counter, counter.slot, amount)
     entries[#entries + 1] = {
-      string.sub(counter.key, #prefix + 1), counter.kind, counter.ttl_ms, counter.p1,
+      counter.name, counter.kind, counter.ttl_ms, counter.p1,
       counter.p2, counter.slot, meter, flags, 0, 0, 0,
     }
     deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, amount, 0

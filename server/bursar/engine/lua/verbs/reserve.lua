@@ -28,48 +28,55 @@ local function is_journal_full()
 end
 
 -- The largest output that fits all counters, or nil where even none does.
-local function largest_output(offer)
-  local output, uses = offer[2], offer[4]
+local function largest_output(output, uses)
   for position = 1, #uses, USE_WIDTH do
-    local base, slope, ceiling = uses[position + 1], uses[position + 2], uses[position + 3]
-    local used, credit = 0, 0
-    if uses[position] > 0 then
-      local counter = counter_at(uses[position])
-      used, credit = committed_of(counter) + counter.held, counter.credit
+    local index = uses[position]
+    local room = uses[position + 3] - uses[position + 1]
+    if index > 0 then
+      local counter = numbered[index] or counter_at(index)
+      room = room + counter.credit - counter.held - (counter.idle and 0 or counter.committed)
     end
-    local room = ceiling + credit - used - base
     if room < 0 then return nil end
-    if slope > 0 then
-      local fits = math.floor(room / slope)
-      while slope * fits > room do fits = fits - 1 end  -- the division rounds
-      if fits < output then output = fits end
+    local slope = uses[position + 2]
+    if slope > 0 and slope * output > room then
+      output = math.floor(room / slope)
+      while slope * output > room do output = output - 1 end  -- the division rounds
     end
   end
   return output
 end
 
-local function book(operation, number, offer, output)
-  local entries, values, deltas = {}, {}, {}
-  local uses, is_held = offer[4], operation[4] == 1
+-- What a hold keeps of its counters, what they hold after it, and what it adds to them.
+local function hold_amounts(uses, output, is_held)
+  local entries, values, deltas, count = {}, {}, {}, 0
   for position = 1, #uses, USE_WIDTH do
-    if uses[position] > 0 then
-      local counter = counter_at(uses[position])
+    local index = uses[position]
+    if index > 0 then
+      local counter = numbered[index]
       local amount = uses[position + 1] + uses[position + 2] * output
+      local extra = amount
       if is_held then
         begin_if_idle(counter, now)
         add_held(counter, amount)
+        extra = 0
       end
-      entries[#entries + 1] = {
-        string.sub(counter.key, #prefix + 1), counter.kind, counter.ttl_ms, counter.p1,
-        counter.p2, counter.slot, uses[position + 4], uses[position + 5], amount, amount, 0,
+      values[3 * count + 1] = counter.idle and 0 or counter.committed
+      values[3 * count + 2] = counter.held + extra
+      values[3 * count + 3] = counter.credit
+      deltas[3 * count + 1], deltas[3 * count + 2], deltas[3 * count + 3] = amount, 0, 0
+      count = count + 1
+      entries[count] = {
+        counter.name, counter.kind, counter.ttl_ms, counter.p1, counter.p2, counter.slot,
+        uses[position + 4], uses[position + 5], amount, amount, 0,
       }
-      deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = amount, 0, 0
-      local extra = is_held and 0 or amount
-      values[#values + 1] = committed_of(counter)
-      values[#values + 1] = counter.held + extra
-      values[#values + 1] = counter.credit
     end
   end
+  return entries, values, deltas
+end
+
+local function book(operation, number, offer, output)
+  local is_held = operation[4] == 1
+  local entries, values, deltas = hold_amounts(offer[4], output, is_held)
   if is_held then
     local hold = {
       STATE_OPEN, operation[3], operation[5], operation[6], number, output, operation[7],
@@ -110,7 +117,7 @@ verbs.reserve = function(operation)
     if is_journal_full() then return {JOURNAL_FULL} end
   end
   for number, offer in ipairs(operation[9]) do
-    local output = largest_output(offer)
+    local output = largest_output(offer[2], offer[4])
     if output and output >= offer[1] then return book(operation, number, offer, output) end
   end
   return {DENIED, all_values(operation)}

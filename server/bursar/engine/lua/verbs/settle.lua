@@ -45,13 +45,14 @@ local function amount_of(hold, entry, amounts, verb, dropped)
   return hold[H_STATE] == STATE_EXPIRED and entry[E_RESERVED] or entry[E_HELD]
 end
 
-local function settle_entry(entry, amount, partial)
+-- may_begin: its window is open, so that its counter may begin with this.
+local function settle_entry(entry, amount, partial, may_begin)
   local counter = load_entry(prefix, entry, now)
   local returned = partial and math.min(entry[E_HELD], amount) or entry[E_HELD]
   local overage = math.max(0, amount - entry[E_HELD] - entry[E_BOOKED])
   -- A counter that is gone has no window to book into any more; the journal has the amounts.
-  if counter.exists or counter.may_begin then
-    if counter.may_begin then begin_if_idle(counter, now) end
+  if exists(counter) or may_begin then
+    if may_begin then begin_if_idle(counter, now) end
     if returned ~= 0 then add_held(counter, -returned) end
     -- What expiry charged is replaced, never added to.
     add_committed(counter, entry[E_SLOT], amount - entry[E_BOOKED])
@@ -66,7 +67,6 @@ local function add_entries(hold, entries)
   for _, entry in ipairs(entries) do
     local counter = load_counter(prefix .. entry[E_COUNTER], entry[E_KIND], entry[E_TTL_MS],
       entry[E_P1], entry[E_P2], now)
-    counter.may_begin = true  -- its window is open
     entry[E_SLOT] = counter.idle and now or counter.slot
     if counter.kind == KIND_ROLLING then
       entry[E_SLOT] = math.floor(hold[H_CREATE_MS] / counter.p1)
@@ -84,7 +84,7 @@ verbs.settle = function(operation)
   local code = refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
   if code then return {code, hold} end
 
-  local dropped = nil
+  local dropped, known = nil, #hold[H_ENTRIES]
   if retarget ~= 0 then
     dropped = retarget[1]
     add_entries(hold, retarget[2])
@@ -98,7 +98,7 @@ verbs.settle = function(operation)
   local over = hold[H_STATE] == STATE_EXPIRED or now >= hold[H_EXPIRE_MS]
   local settled, late = {}, over and 1 or 0
   for position, entry in ipairs(hold[H_ENTRIES]) do
-    settled[position] = settle_entry(entry, due[position], partial == 1)
+    settled[position] = settle_entry(entry, due[position], partial == 1, position > known)
   end
   local deltas = {}
   hold[H_SETTLED] = {}
