@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import product
+from math import prod
 
 from bursar.domain.budget import Budget, Counter, Mode, parse_counter_id
 from bursar.domain.errors import Fault, FieldInvalid
@@ -61,6 +63,13 @@ class CompiledBudget:
         return None
 
 
+_Index = Mapping[tuple[str, ...], Mapping[tuple[str | None, ...], tuple[CompiledBudget, ...]]]
+"""Budgets by the attributes that they name exactly, and by the values of these."""
+
+_PLACES_MAX = 64
+"""Most places that one budget is filed in, where its conditions list several values."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Policy:
     """Everything that decides an org's requests. Two are the same only where they are one object.
@@ -90,8 +99,7 @@ class Policy:
     custom_meters: frozenset[str]
     by_target: bool
     any_open: bool
-    _index: Mapping[tuple[str, str], tuple[CompiledBudget, ...]]
-    _unindexed: tuple[CompiledBudget, ...]
+    _index: _Index
     _by_name: Mapping[str, Budget]
     _instances: dict[Budget, WindowInstance] = field(default_factory=dict)
 
@@ -118,9 +126,9 @@ class Policy:
         Args:
             attributes: From `subject.attributes`.
         """
-        candidates = list(self._unindexed)
-        for item in attributes.items():
-            candidates.extend(self._index.get(item, ()))
+        candidates: list[CompiledBudget] = []
+        for names, places in self._index.items():
+            candidates += places.get(tuple(map(attributes.get, names)), ())
         return [each for each in sorted(candidates, key=_position) if not each.unmet(attributes)]
 
     def counter(self, budget: Budget, attributes: Mapping[str, str], now_ms: int) -> Counter | None:
@@ -167,8 +175,7 @@ class Policy:
     def with_budgets(self, added: Sequence[CompiledBudget], version: str) -> Policy:
         """Return the policy with more budgets that no document has, under another version."""
         budgets = (*self.budgets, *added)
-        index, unindexed = _index(budgets)
-        return replace(self, version=version, budgets=budgets, _index=index, _unindexed=unindexed)
+        return replace(self, version=version, budgets=budgets, _index=_index(budgets))
 
     def check_meters(self, path: str, names: Iterable[str]) -> None:
         """Refuse custom meters that the policy does not declare: they would count nowhere.
@@ -248,7 +255,6 @@ def compile_policy(document: PolicyDocument) -> Policy:
         _compile_budget(position, compile_budget(each, document, price_book))
         for position, each in enumerate(document.budgets)
     )
-    index, unindexed = _index(budgets)
     return Policy(
         org=OrgId(document.org),
         version=_version(document, rules, fallback, [each.budget for each in budgets]),
@@ -263,8 +269,7 @@ def compile_policy(document: PolicyDocument) -> Policy:
         any_open=any(
             each.budget.open_when_unavailable and each.budget.enforced for each in budgets
         ),
-        _index=index,
-        _unindexed=unindexed,
+        _index=_index(budgets),
         _by_name={each.budget.name: each.budget for each in budgets},
     )
 
@@ -332,24 +337,21 @@ def _compile_budget(position: int, budget: Budget) -> CompiledBudget:
     return CompiledBudget(position, budget, tuple(conditions))
 
 
-def _index(
-    budgets: tuple[CompiledBudget, ...],
-) -> tuple[dict[tuple[str, str], tuple[CompiledBudget, ...]], tuple[CompiledBudget, ...]]:
-    """File each budget under its rarest exact condition, so that a request looks at few."""
-    frequency: dict[tuple[str, str], int] = {}
+def _index(budgets: Sequence[CompiledBudget]) -> _Index:
+    """File each budget under all of its exact conditions, so that a request looks at few others.
+
+    A request looks once for each combination of attributes that budgets name, however many budgets
+    name them.
+    """
+    index: dict[tuple[str, ...], dict[tuple[str | None, ...], list[CompiledBudget]]] = {}
     for budget in budgets:
-        for condition in budget.conditions:
-            for value in condition.exact:
-                item = (condition.attribute, value)
-                frequency[item] = frequency.get(item, 0) + 1
-    index: dict[tuple[str, str], list[CompiledBudget]] = {}
-    unindexed: list[CompiledBudget] = []
-    for budget in budgets:
-        usable = [each for each in budget.conditions if each.exact and each.pattern is None]
-        if not usable:
-            unindexed.append(budget)
-            continue
-        rarest = min(usable, key=lambda each: max(frequency[each.attribute, v] for v in each.exact))
-        for value in rarest.exact:
-            index.setdefault((rarest.attribute, value), []).append(budget)
-    return {item: tuple(filed) for item, filed in index.items()}, tuple(unindexed)
+        exact = [each for each in budget.conditions if each.pattern is None]
+        if prod(len(each.exact) for each in exact) > _PLACES_MAX:
+            exact = [min(exact, key=lambda each: len(each.exact))]
+        places = index.setdefault(tuple(each.attribute for each in exact), {})
+        for values in product(*(each.exact for each in exact)):
+            places.setdefault(values, []).append(budget)
+    return {
+        names: {values: tuple(filed) for values, filed in places.items()}
+        for names, places in index.items()
+    }
