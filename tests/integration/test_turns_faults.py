@@ -167,7 +167,8 @@ async def test_trying_again_keeps_no_other_shard_waiting(
             asyncio.ensure_future(server.authority.reserve(ask(f"a{number}", org=broken)))
             for number in range(2)
         ]
-        await granted(server.authority, ask("b", org=other))
+        # In the same pipeline, behind them.
+        await asyncio.ensure_future(granted(server.authority, ask("b", org=other)))
         assert not any(each.done() for each in failing)
         results = await asyncio.gather(*failing, return_exceptions=True)
         assert {type(each) for each in results} == {StoreUnavailable}
