@@ -7,7 +7,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from engine_redis import own_redis
 from service_server import (
     Service,
     commit_request,
@@ -18,6 +17,7 @@ from service_server import (
 )
 
 from databases import fetch
+from engine_redis import own_redis
 from polling import eventually
 
 # Nobody records by the clock: what is recorded is so because someone waits for it, or never.

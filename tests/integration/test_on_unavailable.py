@@ -17,7 +17,6 @@ import grpc
 import grpc.aio
 import pytest
 from engine_calls import ask, balance, denied, granted, refused, used
-from engine_redis import own_redis
 from engine_world import SECOND, Server, World, open_world
 from service_metrics import Counts
 from service_server import failure
@@ -30,6 +29,7 @@ from bursar.pb import budget_authority_service_pb2_grpc as pb_grpc
 from bursar.service.server import GrpcServer
 from bursar.service.settings import Settings
 from bursar_client import AsyncClient, Denial
+from engine_redis import own_redis
 from fault_proxy import FaultProxy
 
 POLICY: dict[str, Any] = {

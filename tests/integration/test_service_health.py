@@ -151,7 +151,7 @@ async def test_without_reflection(redis_url: str) -> None:
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("path", [f"{BUDGET_AUTHORITY}/Session", "bursar.v1.PolicyService/Get"])
+@pytest.mark.parametrize("path", [f"{BUDGET_AUTHORITY}/Cancel", "bursar.v1.PolicyService/Get"])
 async def test_methods_that_do_not_exist(service: Service, path: str) -> None:
     """Goal: what is not there says so. Method: call two such methods."""
     with pytest.raises(grpc.aio.AioRpcError) as error:

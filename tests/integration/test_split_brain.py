@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine_calls import MODELS, ask, commit, granted, refused
-from engine_redis import own_redis
 from ledger_world import open_ledger_world
 
 from bursar.domain.errors import ShardCold
+from engine_redis import own_redis
 from polling import eventually
 
 LIMIT_TOKENS = 100_000

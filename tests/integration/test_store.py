@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from engine_calls import MODELS, ask, commit, extend, granted, record, refused, release, used
-from engine_redis import own_redis
 from engine_state import dumps, everything
 from engine_world import SECOND, World, open_world
 
@@ -23,6 +22,7 @@ from bursar.engine.server_facts import ServerFacts
 from bursar.engine.store import Store
 from bursar.ledger.database import Database
 from bursar.ledger.positions import InstallationDiffers, Positions
+from engine_redis import own_redis
 
 POLICY = f"""
 org: acme

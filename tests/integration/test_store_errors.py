@@ -29,13 +29,13 @@ from engine_calls import (
     release,
     used,
 )
-from engine_redis import OwnRedis, own_redis
 from engine_state import everything
 from engine_world import SECOND, World, open_world
 
 from bursar.domain.answer import HoldState
 from bursar.domain.errors import InternalError, StoreFull, StoreUnavailable
 from bursar.engine.scripts import SCRIPTS, load_script
+from engine_redis import OwnRedis, own_redis
 from fault_proxy import FaultProxy
 from polling import eventually, eventually_async
 
