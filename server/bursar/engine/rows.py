@@ -71,7 +71,7 @@ class Call:
 
 
 def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> list[object]:
-    """Return an offer as the reserve script reads it."""
+    """Return an offer as the script reads it."""
     uses: list[object] = []
     for use in offer.uses:
         uses += (
@@ -86,7 +86,7 @@ def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> list[object
 
 
 def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome | BursarError:
-    """Return what the reserve script replied for an operation."""
+    """Return what the script replied for a reserve."""
     match result[0]:
         case 1:
             return Granted(result[1] - 1, result[2], decode_values(result[3]))
@@ -130,7 +130,7 @@ def adjust_outcome(result: list[Any]) -> AdjustOutcome:
 
 
 def retarget_row(operation: SettleOperation, now_ms: int) -> object:
-    """Return the retarget of a settlement as the settle script reads it."""
+    """Return the retarget of a settlement as the script reads it."""
     if operation.retarget is None:
         return 0
     entries = []
