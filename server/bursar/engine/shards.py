@@ -158,22 +158,22 @@ class Shards:
         if epoch == self._epochs.get(shard):
             self._sequences[shard] = max(sequence, self._sequences.get(shard, 0))
 
-    async def acknowledge(
+    def keep(
         self,
         shard: int,
         call: Call,
         now_ms: int,
         done: Sequence[tuple[Acknowledged, Granted | None]],
     ) -> None:
-        """Keep what a call did until it is recorded, and wait until it is as safe as it has to be.
-
-        Raises:
-            NotDurable: It was carried out, but is not that safe yet.
-        """
+        """Keep what a call did until it is recorded."""
         for operation, granted in done:
             kept = RecentCall(call.epoch, call.sequence, call.entry_id, now_ms, operation, granted)
             self.recent.add(shard, kept)
-        await self._make_durable(shard, call)
+
+    @property
+    def is_durable_at_once(self) -> bool:
+        """Whether a call is as safe as it has to be as soon as Redis has answered it."""
+        return self._confirm is None and not self.limits.replicas
 
     async def look(self) -> list[ShardMark | None]:
         """Learn which shards have lost their data, or have it back, also those nobody asks.
@@ -297,7 +297,12 @@ class Shards:
             raise _shard_error(_Status.REPLAYING, self.keys.tag(shard))
         return replies
 
-    async def _make_durable(self, shard: int, call: Call) -> None:
+    async def make_durable(self, shard: int, call: Call) -> None:
+        """Wait until a call is as safe as it has to be.
+
+        Raises:
+            NotDurable: It was carried out, but is not that safe yet.
+        """
         if call.replicas < self.limits.replicas:
             raise NotDurable(
                 f"carried out, but on {call.replicas} replicas and not yet on "

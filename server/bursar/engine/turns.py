@@ -101,10 +101,12 @@ class Turns:
             if self._waiting.get(place):
                 self._send(place)
         for group, call, outcome in ended:
+            # What takes its time must not keep the others of the pipeline waiting.
             if isinstance(outcome, BaseException):
-                await self._apart(group, outcome)
+                self._start(self._apart(group, outcome))
+            elif self._shards.is_durable_at_once:
+                await self._acknowledge(group, call, outcome)
             else:
-                # How long this takes must not keep others from being sent.
                 self._start(self._acknowledge(group, call, outcome))
 
     async def _run(
@@ -190,8 +192,9 @@ class Turns:
                 for operation, result in zip(operations, results, strict=True)
                 if result[0] == _DONE and not _only_looks(operation)
             ]
-            now_ms = max(each.now_ms for each in group)
-            await self._shards.acknowledge(group[0].shard, call, now_ms, done)
+            self._shards.keep(group[0].shard, call, max(each.now_ms for each in group), done)
+            if not self._shards.is_durable_at_once:
+                await self._shards.make_durable(group[0].shard, call)
         except BaseException as error:
             _fail(group, error)
             if not isinstance(error, Exception):
