@@ -144,7 +144,7 @@ class Turns:
 
         A Redis that is full refuses a call with anything in it that needs memory, and what only
         gives some back must go on. Where a script fails, nothing was done, and one operation is to
-        blame: each goes alone.
+        blame: it is found by halves, in order.
         """
         if isinstance(error, StoreFull):
             settling = [each for each in group if _only_settles(each)]
@@ -153,33 +153,38 @@ class Turns:
                 await self._again(settling)
                 return
         one_is_to_blame = not isinstance(error, BursarError) or isinstance(error, InternalError)
-        if one_is_to_blame and sum(len(each.operations) for each in group) > 1:
-            for each in group:
-                await self._one_by_one(each)
-            return
-        _fail(group, error)
+        if one_is_to_blame and len(group) > 1:
+            middle = len(group) // 2
+            await self._again(group[:middle])
+            await self._again(group[middle:])
+        elif one_is_to_blame and len(group[0].operations) > 1:
+            await self._again_by_halves(group[0])
+        else:
+            _fail(group, error)
 
     async def _again(self, group: list[_Waiting]) -> None:
-        for ended, call, outcome in await self._run([group]):
+        group = [each for each in group if not each.results.done()]
+        for ended, call, outcome in await self._run([group]) if group else ():
             if isinstance(outcome, BaseException):
-                _fail(ended, outcome)
+                await self._apart(ended, outcome)
             else:
                 await self._acknowledge(ended, call, outcome)
 
-    async def _one_by_one(self, waiting: _Waiting) -> None:
+    async def _again_by_halves(self, waiting: _Waiting) -> None:
         """Carry out operations that were given together; each has its result or its own error."""
         results: list[Any] = []
-        loop = asyncio.get_running_loop()
-        for operation in waiting.operations:
-            alone = _Waiting(waiting.shard, [operation], waiting.now_ms, loop.create_future())
-            await self._again([alone])
+        middle = len(waiting.operations) // 2
+        for part in (waiting.operations[:middle], waiting.operations[middle:]):
+            future = asyncio.get_running_loop().create_future()
+            await self._again([_Waiting(waiting.shard, part, waiting.now_ms, future)])
             try:
-                results += await alone.results
+                results += await future
             except BursarError as error:
-                results.append(error)
+                results += [error] * len(part)
             except Exception as error:
-                _fail([waiting], error)
-                return
+                internal = InternalError("an operation cannot be made into a call of Redis")
+                internal.__cause__ = error
+                results += [internal] * len(part)
         if not waiting.results.done():
             waiting.results.set_result(results)
 
