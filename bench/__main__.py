@@ -58,6 +58,11 @@ SOON_S = 12.0
 NOT_MEASURED = "could not be measured"
 
 
+BASELINE = Path(__file__).resolve().parent / "baseline.json"
+"""A short run that later ones are judged by: `python -m bench --short --json bench/baseline.json`
+makes it anew."""
+
+
 async def measure(scale: Scale, wanted: list[str], console: Console) -> list[Row]:
     """Measure rows.
 
@@ -116,7 +121,11 @@ def main(
     only: Annotated[str, typer.Option(help="Rows to measure, such as P2,P3; all if empty.")] = "",
     short: Annotated[
         bool,
-        typer.Option("--short", help="Little of everything; exit code 1 where a row is far off."),
+        typer.Option(
+            "--short",
+            help="Little of everything; exit code 1 where a row is far worse than in "
+            "bench/baseline.json.",
+        ),
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Everything at its full size.")] = False,
     json_file: Annotated[
@@ -145,10 +154,16 @@ def main(
         if json_file is not None:
             json_file.write_text(report.to_json(), encoding="utf-8")
         print_report(report_console(), report)
-    if any(row.what == NOT_MEASURED for row in rows) or (
-        short and any(row.far_off for row in rows)
-    ):
+    far_off = _far_off(rows) if short else []
+    for row in far_off:
+        console.print(f"{row.name} is far worse than in {BASELINE.name}: {row.what}")
+    if far_off or any(row.what == NOT_MEASURED for row in rows):
         raise typer.Exit(1)
+
+
+def _far_off(rows: list[Row]) -> list[Row]:
+    usual = {row.name: row for row in Report.read(BASELINE).rows}
+    return [row for row in rows if row.name in usual and row.is_far_off(usual[row.name])]
 
 
 if __name__ == "__main__":

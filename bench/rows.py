@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-FAR_OFF = 2.0
-"""A ratio of costs that misses its reach by this factor is no noise."""
+FAR_OFF = 2.5
+"""A ratio of costs that is worse than it was by this factor is no noise."""
 
 FAR_OFF_WAITING = 6.0
 """The same where it is about how long something waited, on a machine that others use as well."""
@@ -26,7 +26,7 @@ class Row:
         side: Whether that is the most or the least it may be.
         judged: Whether it says something on this machine.
         note: What has to be known about it.
-        far_off_from: By what factor it misses its reach where that is no noise any more.
+        far_off_from: By what factor it is worse than before where that is no noise any more.
         figures: Everything else that was measured, by name with unit.
     """
 
@@ -62,11 +62,16 @@ class Row:
             return ""
         return "reached" if share <= 1 else "short"
 
-    @property
-    def far_off(self) -> bool:
-        """Whether it misses its reach by more than noise could explain."""
-        share = self.share
-        return share is not None and share > self.far_off_from
+    def is_far_off(self, before: Row) -> bool:
+        """Whether it misses its reach, and is worse than before by more than noise explains.
+
+        Args:
+            before: The same row of a run that is known to be as it should.
+        """
+        share, usual = self.share, before.share
+        if share is None or usual is None or share <= 1:
+            return False
+        return share > max(usual, 1) * self.far_off_from
 
     @property
     def reach_text(self) -> str:

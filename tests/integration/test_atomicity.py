@@ -143,7 +143,8 @@ NEGATIVE = level_policy("acme", "team", 0)
 WHO = {level: "one" for level in LEVELS if level != "org"}
 CAP_TESTS = (
     "    if room < 0 then return nil end\n",
-    "      if fits < output then output = fits end\n",
+    "      output = math.floor(room / slope)\n",
+    "      while slope * output > room do output = output - 1 end  -- the division rounds\n",
 )
 
 

@@ -11,6 +11,7 @@ from service_server import Service, commit_request, new_id, reserve_request, ser
 
 from bursar.authority.identity import hold_name
 from bursar.domain.subject import OrgId
+from bursar.engine.turns import PIPELINES_MAX
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import types_pb2
 from bursar.pb import usage_service_pb2 as usage_pb
@@ -18,7 +19,8 @@ from fault_proxy import FaultProxy
 from polling import eventually_async
 
 CALLS = 200
-CONNECTIONS = 8
+CONNECTIONS = PIPELINES_MAX
+"""All that script calls take: what comes meanwhile goes with the next one."""
 PATIENT_S = 30
 """Deadline of calls that must be answered on however busy a machine."""
 SETTINGS = {"redis_connections_max": CONNECTIONS, "redis_timeout_ms": 1_000 * PATIENT_S}
@@ -53,7 +55,7 @@ async def check_many(service: Service, name: str) -> None:
 async def test_half_of_the_callers_leave(redis_url: str) -> None:
     """Goal: nobody ever gets the reply to another call, and no connection is lost.
 
-    Method: 200 calls at once on 8 connections, every second one cancelled after a different part
+    Method: 200 calls at once, every second one cancelled after a different part
     of its way; those left get their own answers, and so do 200 more afterwards.
     """
     async with (
@@ -82,18 +84,29 @@ async def test_half_of_the_callers_leave(redis_url: str) -> None:
 
 async def open_every_connection(service: Service, proxy: FaultProxy) -> None:
     """Make the server open all connections that it may: each call waits on one of its own."""
-    proxy.stall()
-    calls = [
-        asyncio.ensure_future(service.authority.Reserve(reserve_request(), timeout=PATIENT_S))
-        for _ in range(CONNECTIONS)
-    ]
-
-    async def all_open() -> bool:
-        return proxy.links_open == CONNECTIONS
-
-    await eventually_async(all_open)
+    proxy.stall(commands=False)
+    calls = await one_after_another(
+        service, proxy, [reserve_request() for _ in range(CONNECTIONS)], PATIENT_S
+    )
+    assert proxy.links_open >= CONNECTIONS
     await proxy.heal()
     await asyncio.gather(*calls)
+
+
+async def one_after_another(
+    service: Service, proxy: FaultProxy, requests: list[pb.ReserveRequest], timeout_s: float
+) -> list[asyncio.Future[pb.ReserveResponse]]:
+    """Begin calls, each when the one before it has reached Redis: so none goes with another."""
+    calls = []
+    for request in requests:
+        scripts = proxy.counts["EVALSHA"]
+        calls.append(asyncio.ensure_future(service.authority.Reserve(request, timeout=timeout_s)))
+
+        async def has_arrived(scripts: int = scripts) -> bool:
+            return proxy.counts["EVALSHA"] > scripts
+
+        await eventually_async(has_arrived)
+    return calls
 
 
 @pytest.mark.parametrize("leave", ["cancel", "deadline"])
@@ -108,21 +121,12 @@ async def test_late_replies_reach_nobody_else(redis_url: str, leave: str) -> Non
         serving(redis_url, store_url=proxy.url, **SETTINGS) as service,
     ):
         await open_every_connection(service, proxy)
-        scripts = proxy.counts["EVALSHA"]
         proxy.stall(commands=False)
-        timeout_s = PATIENT_S if leave == "cancel" else 1.5
+        timeout_s = PATIENT_S if leave == "cancel" else 3
         leaving = [
             reserve_request(subject={"org": "acme", "user": "left"}) for _ in range(CONNECTIONS)
         ]
-        calls = [
-            asyncio.ensure_future(service.authority.Reserve(request, timeout=timeout_s))
-            for request in leaving
-        ]
-
-        async def all_in_redis() -> bool:
-            return proxy.counts["EVALSHA"] == scripts + CONNECTIONS
-
-        await eventually_async(all_in_redis)
+        calls = await one_after_another(service, proxy, leaving, timeout_s)
         for call in calls if leave == "cancel" else ():
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)

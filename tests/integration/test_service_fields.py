@@ -15,6 +15,7 @@ from service_requests import (
     Case,
     cases,
     fields_of,
+    unary_methods,
 )
 from service_server import Service, failure, reserve_request, serving
 
@@ -52,7 +53,7 @@ async def test_every_field_has_its_rows() -> None:
     declared = {
         (field.containing_type.name, field.name): field
         for service in SERVICES
-        for method in service.methods
+        for method in unary_methods(service)
         if method.name not in READS_OF_THE_LEDGER
         for _, field in fields_of(method.input_type)
     }

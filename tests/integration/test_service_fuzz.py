@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service_requests import SERVICES, is_map
+from service_requests import SERVICES, is_map, unary_methods
 from service_server import BUDGET_AUTHORITY, Service, failure, reserve_request, serving
 
 from bursar.authority.identity import hold_name
@@ -92,7 +92,7 @@ DOCUMENTED = {
     grpc.StatusCode.ABORTED,
 }
 NUMBERS = {code.value[0] for code in DOCUMENTED}
-METHODS = {method.name: method for service in SERVICES for method in service.methods}
+METHODS = {method.name: method for service in SERVICES for method in unary_methods(service)}
 
 
 @pytest_asyncio.fixture

@@ -13,6 +13,7 @@ from service_requests import (
     UNKNOWN_RESERVATION,
     fields_of,
     is_map,
+    unary_methods,
     valid_request,
 )
 from service_server import (
@@ -42,7 +43,7 @@ GARBAGE = {
     "endless-number": b"\x08" + b"\x80" * 11,
     "groups-500-deep": b"\x7b" * 500,
 }
-METHODS = [(service.full_name, method) for service in SERVICES for method in service.methods]
+METHODS = [(service.full_name, method) for service in SERVICES for method in unary_methods(service)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -62,7 +63,7 @@ def text_places() -> Iterator[tuple[str, tuple[str, ...], str, str]]:
     """Yield every place of every request that takes text, once for each message type."""
     seen = set()
     for service in SERVICES:
-        for method in service.methods:
+        for method in unary_methods(service):
             for steps, field in fields_of(method.input_type):
                 if field.full_name in seen or method.name == "Batch":
                     continue

@@ -15,6 +15,7 @@ import typer
 
 from bench import compare
 from bench import page as bench_page
+from bench.__main__ import BASELINE
 from bench.compare import differences
 from bench.cpu import cpu_s
 from bench.page import filled, marks, sizing, table
@@ -114,24 +115,50 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "ratio", "verdict", "far_off"),
+    ("row", "ratio", "verdict"),
     [
-        (COST, 1.7, "reached", False),
-        (COST, 1.71, "short", False),
-        (COST, 3.41, "short", True),
-        (RATE, 8.0, "reached", False),
-        (RATE, 7.9, "short", False),
-        (RATE, 3.9, "short", True),
-        (RATE, 0.0, "short", True),
-        (replace(COST, reach=0), 0, "reached", False),
-        (replace(COST, reach=0), 1, "short", True),
-        (replace(COST, judged=False), 9.0, "", False),
-        (COST, None, "", False),
+        (COST, 1.7, "reached"),
+        (COST, 1.71, "short"),
+        (RATE, 8.0, "reached"),
+        (RATE, 7.9, "short"),
+        (RATE, 0.0, "short"),
+        (replace(COST, reach=0), 0, "reached"),
+        (replace(COST, reach=0), 1, "short"),
+        (replace(COST, judged=False), 9.0, ""),
+        (COST, None, ""),
     ],
 )
-def test_a_row_is_judged(row: Row, ratio: float | None, verdict: str, far_off: bool) -> None:
-    row = replace(row, ratio=ratio)
-    assert (row.verdict, row.far_off) == (verdict, far_off)
+def test_a_row_is_judged(row: Row, ratio: float | None, verdict: str) -> None:
+    assert replace(row, ratio=ratio).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("row", "before", "after", "far_off"),
+    [
+        (COST, 3.4, 3.4 * 2.4, False),
+        (COST, 3.4, 3.4 * 2.6, True),
+        # What reached it before may become a little worse than its reach.
+        (COST, 0.1, 1.7 * 2.4, False),
+        (COST, 0.1, 1.7 * 2.6, True),
+        (RATE, 4.0, 1.7, False),
+        (RATE, 4.0, 1.5, True),
+        (RATE, 80.0, 8.0, False),
+        (RATE, 4.0, 0.0, True),
+        (COST, 3.4, None, False),
+        (COST, None, 9.0, False),
+    ],
+)
+def test_a_row_is_far_off(
+    row: Row, before: float | None, after: float | None, far_off: bool
+) -> None:
+    assert replace(row, ratio=after).is_far_off(replace(row, ratio=before)) is far_off
+
+
+def test_there_is_a_run_to_be_judged_by() -> None:
+    usual = Report.read(BASELINE)
+    names = {row.name.split()[0] for row in usual.rows}
+    assert names == {f"P{number}" for number in range(1, 14)}
+    assert all(row.ratio is not None for row in usual.rows if row.judged)
 
 
 @pytest.mark.parametrize(

@@ -95,17 +95,20 @@ class Authority:
 
         All that need not wait for another go to the engine together.
         """
-        by_kind: dict[type, list[int]] = {}
+        together: dict[tuple[type, int], list[int]] = {}
         for position, operation in enumerate(operations):
-            by_kind.setdefault(_kind(operation), []).append(position)
+            kind = _kind(operation)
+            # Each extend looks at its hold first; one must not wait for another's.
+            alone = position if kind is ExtendRequest else 0
+            together.setdefault((kind, alone), []).append(position)
         groups = await asyncio.gather(
             *(
                 self._group_or_errors(kind, [operations[at] for at in places])
-                for kind, places in by_kind.items()
+                for (kind, _), places in together.items()
             )
         )
         answers: list[Any] = [None] * len(operations)
-        for places, group in zip(by_kind.values(), groups, strict=True):
+        for places, group in zip(together.values(), groups, strict=True):
             for position, answer in zip(places, group, strict=True):
                 answers[position] = answer
         return answers

@@ -121,11 +121,13 @@ class _Session:
         self._answered = pb.SessionResponse()
         self._draining = self._is_writing = False
         self._reading: asyncio.Task[None] | None = None
+        self._grace_s = 0.0
 
     async def run(self) -> None:
         """Serve to the end: until the client has no more and everything is answered."""
-        reading = asyncio.create_task(self._read())
-        self._reading = reading
+        reading = self._reading = asyncio.create_task(self._read())
+        if self._draining:
+            self._end_later()
         try:
             await asyncio.wait((reading,))
             if not reading.cancelled():
@@ -140,9 +142,14 @@ class _Session:
     def drain(self, grace_s: float) -> None:
         """Tell the client to go, answer what is in flight, and stop reading after a time."""
         self._draining = self._answered.draining = True
+        self._grace_s = grace_s
         self._start(self._write())
         if self._reading is not None:
-            asyncio.get_running_loop().call_later(grace_s, self._reading.cancel)
+            self._end_later()
+
+    def _end_later(self) -> None:
+        assert self._reading is not None
+        asyncio.get_running_loop().call_later(self._grace_s, self._reading.cancel)
 
     async def _read(self) -> None:
         while True:
