@@ -8,8 +8,8 @@ from typing import Any, Literal
 FAR_OFF = 2.5
 """A ratio of costs that is worse than it was by this factor is no noise."""
 
-FAR_OFF_WAITING = 6.0
-"""The same where it is about how long something waited, on a machine that others use as well."""
+FAR_OFF_WAITING = None
+"""How long something waited, on a machine that others use as well, says nothing in a short run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Row:
         side: Whether that is the most or the least it may be.
         judged: Whether it says something on this machine.
         note: What has to be known about it.
-        far_off_from: By what factor it is worse than before where that is no noise any more.
+        far_off_from: By what factor it is worse than before where that is no noise any more; None
+            where any may be noise.
         figures: Everything else that was measured, by name with unit.
     """
 
@@ -39,7 +40,7 @@ class Row:
     side: Literal["most", "least"] = "most"
     judged: bool = True
     note: str = ""
-    far_off_from: float = FAR_OFF
+    far_off_from: float | None = FAR_OFF
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,7 +70,7 @@ class Row:
             before: The same row of a run that is known to be as it should.
         """
         share, usual = self.share, before.share
-        if share is None or usual is None or share <= 1:
+        if share is None or usual is None or share <= 1 or self.far_off_from is None:
             return False
         return share > max(usual, 1) * self.far_off_from
 

@@ -146,6 +146,7 @@ def test_a_row_is_judged(row: Row, ratio: float | None, verdict: str) -> None:
         (RATE, 4.0, 0.0, True),
         (COST, 3.4, None, False),
         (COST, None, 9.0, False),
+        (replace(COST, far_off_from=None), 1.7, 99.0, False),
     ],
 )
 def test_a_row_is_far_off(
