@@ -35,6 +35,9 @@ field is too large."""
 
 METADATA_BYTES_MAX = 16 * 1024
 
+UNSEEN_CALLS_MAX = 1_024
+"""Calls that gRPC may have received and nobody has looked at."""
+
 SESSION_GRACE_PERCENT = 80
 """Of the time that calls have to end: when a session that its client does not close is ended, so
 that its last answers still go out."""
@@ -79,8 +82,9 @@ class GrpcServer:
         )
         self._server = grpc.aio.server(
             interceptors=[self._guard],
-            # The guard refuses earlier and says why; this bounds even what it refuses.
-            maximum_concurrent_rpcs=2 * settings.concurrent_rpcs_max,
+            # The guard refuses earlier, says why, and shares fairly; this bounds even what it has
+            # not looked at yet, and knows no orgs, so it must not be what refuses.
+            maximum_concurrent_rpcs=2 * settings.concurrent_rpcs_max + UNSEEN_CALLS_MAX,
             options=transport_options(settings, shares_port=shares_port),
         )
         decoder = Decoder(settings.default_ttl_ms, settings.ttl_ms_max)
