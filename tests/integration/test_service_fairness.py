@@ -90,7 +90,7 @@ async def test_without_shares_a_hot_org_takes_all(
 async def test_others_are_served_in_a_storm(redis_url: str) -> None:
     """Goal: the same while everything moves. Method: 100 callers of one org that never pause.
 
-    None of another org's 32 calls is refused, and the storm itself gets on.
+    None of another org's calls is refused, and the storm itself gets on.
     """
     async with serving(redis_url, concurrent_rpcs_max=16) as service:
         answers: dict[object, int] = {}
@@ -106,14 +106,20 @@ async def test_others_are_served_in_a_storm(redis_url: str) -> None:
 
         callers = [asyncio.create_task(storm()) for _ in range(100)]
         try:
-            for _ in range(8):
+
+            async def others_are_served() -> bool:
                 others = in_progress(service, 4, org=OTHER)
                 granted = await asyncio.gather(*others)
                 assert {each.decision for each in granted} == {GRANTED}
+                return answers.keys() == {GRANTED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+            for _ in range(8):
+                await others_are_served()
+            # Until the storm was too much at least once.
+            await eventually_async(others_are_served)
         finally:
             stop.set()
             await asyncio.gather(*callers)
-        assert answers.keys() == {GRANTED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 async def test_what_is_too_much_is_told_when_to_come_back(redis_url: str) -> None:
