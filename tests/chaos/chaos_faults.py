@@ -179,10 +179,9 @@ async def _lock_lost(nemesis: Nemesis) -> None:
 
 
 async def _failpoint_kill(nemesis: Nemesis) -> None:
-    place = nemesis.chance.choice(FAILPOINTS_OF_CALLS[:5])
-    # A server that sweeps beside others finds something to end only now and then.
-    passes = 1 if place == "in_sweep" else nemesis.chance.randrange(1, 20)
-    await nemesis.die_at(nemesis.a_server(), place, passes)
+    # Not in a sweep: where the budgets are used up by now, nothing is held, and none ends (T45).
+    place = nemesis.chance.choice(FAILPOINTS_OF_CALLS[:4])
+    await nemesis.die_at(nemesis.a_server(), place, nemesis.chance.randrange(1, 20))
 
 
 async def _redis_kill(nemesis: Nemesis) -> None:
