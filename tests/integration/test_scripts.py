@@ -44,7 +44,7 @@ SHAS = {
     "read": "5b4aee36cd5bc6ea456c59047de4cefc0caf54ed",
     "fence": "cbaa052d596fa0f779f69de1a2735b71444af874",
     "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
-    "load": "99bd5d3b8a2cf15284a8c32028fb39d950aefe57",
+    "load": "f06019b0b6bcfec04c8f70506f8b679ec86b68af",
     "open": "bd95d2015527015600e01a2e64f1b09b74f7b651",
     "trim": "884b7c748949984929d4c59b55d3d6c8ba28faa1",
 }

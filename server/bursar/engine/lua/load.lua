@@ -36,6 +36,8 @@ for position, row in ipairs(rows) do
   if kind == 'hold' then
     redis.call('SET', key, row[3])
     if row[4] > 0 then redis.call('ZADD', KEYS[2], row[4], key) else ended[#ended + 1] = key end
+  elseif kind == 'counter' and token ~= '' then
+    redis.call('HSET', key, unpack(row, 3))  -- A rebuild has removed all keys before.
   elseif kind == 'counter' then
     write_over(key, {unpack(row, 3)})
     redis.call('PERSIST', key)
