@@ -7,7 +7,7 @@ from statistics import median
 
 from bench.load import Result
 from bench.raw_redis import NoOp, captured
-from bench.rows import FAR_OFF_WAITING, Row
+from bench.rows import ABSOLUTE, FAR_OFF_WAITING, Row
 from bench.stage import HOT, SCARCE, Stage
 
 BATCH = 32
@@ -115,6 +115,7 @@ async def p3(stage: Stage) -> list[Row]:
             f"{session.cpu_us('server'):.0f} us",
             ratio=session.cpu_us("server"),
             reach=60,
+            far_off_from=ABSOLUTE,
         ),
         Row(
             "P3 client",

@@ -8,6 +8,9 @@ from typing import Any, Literal
 FAR_OFF = 2.5
 """A ratio of costs that is worse than it was by this factor is no noise."""
 
+ABSOLUTE = None
+"""A figure without a yardstick says nothing where machines differ."""
+
 FAR_OFF_WAITING = None
 """How long something waited, on a machine that others use as well, says nothing in a short run."""
 
