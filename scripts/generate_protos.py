@@ -2,6 +2,10 @@
 
 Run it with `make gen`. `--check` writes nothing and fails where the checked-in
 code differs from what the protos say.
+
+The `NotImplementedError` lines in `*_pb2_grpc.py` are grpcio-tools' own: each answers UNIMPLEMENTED
+for a method that a servicer leaves out. The client's tests have such servicers; the stubs beside
+them are what callers of every service use.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ PARTS = sorted(f"{path.parent.name}/{path.stem}" for path in LUA.glob("*/*.lua")
 VERBS = [name for name in PARTS if name.startswith("verbs/")]
 
 SHAS = {
-    "operate": "92be2bd0965fce07a1ea744943c8c64b39ef0b5b",
-    "sweep": "25caaae7deb807e3c0debeef20191aaba5794dba",
-    "read": "5b4aee36cd5bc6ea456c59047de4cefc0caf54ed",
+    "operate": "7a302537827327753541053aa83c952d6fbdd80a",
+    "sweep": "950e68c174a98dfe22b5380cdcd8d481592be313",
+    "read": "f1baebef59d53e563c4e172a54ae49f4ad364256",
     "fence": "cbaa052d596fa0f779f69de1a2735b71444af874",
     "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
     "load": "f06019b0b6bcfec04c8f70506f8b679ec86b68af",

@@ -24,8 +24,8 @@ from bursar_client import (
     DeadlineExceeded,
     Overloaded,
     Unavailable,
+    _async_session,
 )
-from bursar_client._async_session import _AsyncAsked
 from bursar_client._session import SessionQueue
 
 COUNT = 100
@@ -116,7 +116,7 @@ async def test_a_careless_session_is_harmed_by_cancelled_callers(
 ) -> None:
     """Shows that the test above can see it: answers are handed to callers who have gone."""
     monkeypatch.setattr(SessionQueue, "forget", lambda queue, asked: None)
-    monkeypatch.setattr(_AsyncAsked, "wake", lambda asked: asked.ended.set_result(None))
+    monkeypatch.setattr(_async_session, "_wake", lambda outcome: outcome.set_result(None))
     monkeypatch.setattr(AsyncClient, "__del__", lambda client: None)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     async with connect("async", server.address) as client:

@@ -30,15 +30,10 @@ from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 TIMEOUT_S = 10.0
 
 
-class Waiting(Asked):
-    """An operation that nobody is woken for."""
-
-    def __init__(self, reservation_id: str = "acme/1", deadline_s: float = TIMEOUT_S) -> None:
-        request = authority_pb.ReleaseRequest(reservation_id=reservation_id)
-        super().__init__("release", request, TIMEOUT_S, deadline_s)
-
-    def wake(self) -> None:
-        pass
+def operation(reservation_id: str = "acme/1", deadline_s: float = TIMEOUT_S) -> Asked:
+    """Return an operation that nobody is woken for."""
+    request = authority_pb.ReleaseRequest(reservation_id=reservation_id)
+    return Asked("release", request, TIMEOUT_S, deadline_s, lambda: None)
 
 
 def put(waiting: SessionQueue, stream: Stream, *operations: Asked) -> None:
@@ -64,7 +59,7 @@ def released(number: int) -> authority_pb.SessionResult:
 
 def test_all_that_waits_goes_together_in_order() -> None:
     waiting, stream = SessionQueue(), Stream(ends_s=60)
-    put(waiting, stream, Waiting("acme/a"), Waiting("acme/b"), Waiting("acme/c"))
+    put(waiting, stream, operation("acme/a"), operation("acme/b"), operation("acme/c"))
     message = waiting.take(stream, 0)
     assert message is not None
     assert [each.operation.release.reservation_id for each in message.operations] == [
@@ -79,7 +74,7 @@ def test_all_that_waits_goes_together_in_order() -> None:
 @pytest.mark.parametrize("count", [OPERATIONS_MAX - 1, OPERATIONS_MAX, OPERATIONS_MAX + 1])
 def test_operations_of_a_message_are_bounded(count: int) -> None:
     waiting, stream = SessionQueue(), Stream(ends_s=60)
-    put(waiting, stream, *(Waiting() for _ in range(count)))
+    put(waiting, stream, *(operation() for _ in range(count)))
     sizes = []
     while (message := waiting.take(stream, 0)) is not None:
         sizes.append(len(message.operations))
@@ -88,9 +83,9 @@ def test_operations_of_a_message_are_bounded(count: int) -> None:
 
 def test_bytes_of_a_message_are_bounded() -> None:
     waiting, stream = SessionQueue(), Stream(ends_s=60)
-    put(waiting, stream, *(Waiting("x" * 50_000) for _ in range(40)))
-    put(waiting, stream, Waiting("y" * 2 * MESSAGE_BYTES_MAX))
-    put(waiting, stream, Waiting("z"))
+    put(waiting, stream, *(operation("x" * 50_000) for _ in range(40)))
+    put(waiting, stream, operation("y" * 2 * MESSAGE_BYTES_MAX))
+    put(waiting, stream, operation("z"))
     taken: list[int] = []
     while (message := waiting.take(stream, 0)) is not None:
         assert message.ByteSize() <= MESSAGE_BYTES_MAX or len(message.operations) == 1
@@ -100,7 +95,7 @@ def test_bytes_of_a_message_are_bounded() -> None:
 
 def test_an_answer_finds_its_caller_and_is_dropped_where_the_caller_has_gone() -> None:
     waiting, stream = SessionQueue(), Stream(ends_s=60)
-    gone, kept, unsent = Waiting(), Waiting(), Waiting()
+    gone, kept, unsent = operation(), operation(), operation()
     put(waiting, stream, gone, kept)
     waiting.take(stream, 0)
     put(waiting, stream, unsent)
@@ -121,7 +116,7 @@ def test_an_answer_finds_its_caller_and_is_dropped_where_the_caller_has_gone() -
     ids=["nothing", "another kind"],
 )
 def test_an_answer_that_is_none(result: authority_pb.OperationResult) -> None:
-    asked = Waiting()
+    asked = operation()
     asked.end(result)
     with pytest.raises(InternalError):
         asked.answer()
@@ -134,7 +129,7 @@ def test_an_answer_that_is_none(result: authority_pb.OperationResult) -> None:
 def test_the_timeout_that_is_sent(now_s: float, timeout_s: float) -> None:
     """A server carries out together what has one timeout, so short waits do not change it."""
     waiting, stream = SessionQueue(), Stream(ends_s=60)
-    put(waiting, stream, Waiting())
+    put(waiting, stream, operation())
     message = waiting.take(stream, now_s)
     assert message is not None
     sent = message.operations[0].timeout

@@ -35,18 +35,6 @@ LAST_EVENTS_S = 0.01
 """How long gRPC takes at the most to tell what it has to of a call that was cancelled."""
 
 
-class _AsyncAsked(Asked):
-    __slots__ = ("ended",)
-
-    def __init__(self, ask: Ask, loop: asyncio.AbstractEventLoop, deadline_s: float) -> None:
-        super().__init__(ask.kind, ask.request, ask.timeout_s, deadline_s)
-        self.ended: asyncio.Future[None] = loop.create_future()
-
-    def wake(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
-
-
 class _AsyncStream(Stream):
     """A stream with the tasks that read and write it.
 
@@ -87,7 +75,9 @@ class AsyncSession:
         Raises:
             BursarError: It failed.
         """
-        asked = _AsyncAsked(ask, self._loop, self._loop.time() + ask.timeout_s)
+        outcome: asyncio.Future[None] = self._loop.create_future()
+        deadline_s = self._loop.time() + ask.timeout_s
+        asked = Asked(ask.kind, ask.request, ask.timeout_s, deadline_s, partial(_wake, outcome))
         await self._enter(ask.timeout_s)
         try:
             if self._closed:
@@ -96,7 +86,7 @@ class AsyncSession:
             wait_s = patience_s(self._road, asked.timeout_s, asked.deadline_s - self._loop.time())
             timer = self._loop.call_later(wait_s, self._give_up, asked)
             try:
-                await asked.ended
+                await outcome
             finally:
                 timer.cancel()
                 self._forget(asked)
@@ -146,7 +136,7 @@ class AsyncSession:
         self._queue.put(asked, stream)
         self._write_soon(stream)
 
-    def _give_up(self, asked: _AsyncAsked) -> None:
+    def _give_up(self, asked: Asked) -> None:
         """End an operation whose time is over, or that goes as a unary call now."""
         if asked.outcome is not None:
             return
@@ -291,3 +281,9 @@ class AsyncSession:
             asked.end(make_error())
         if len(self._queue) and self._stream is None and not self._closed:
             self._write_soon(self._current())
+
+
+def _wake(outcome: asyncio.Future[None]) -> None:
+    # Its caller may have been cancelled.
+    if not outcome.done():
+        outcome.set_result(None)

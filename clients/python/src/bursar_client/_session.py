@@ -7,6 +7,7 @@ message; then it is in flight until its answer comes, its caller goes, or its st
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from google.protobuf.message import Message
 
@@ -41,6 +42,7 @@ class Asked:
         request: Its content.
         timeout_s: How long its caller waits in all.
         deadline_s: Until when.
+        wake: Lets the caller look at the outcome.
         number: Names it on every stream.
         stream: The stream that it is in flight on, or None.
         answers_before: Answers that its stream had given before.
@@ -57,13 +59,22 @@ class Asked:
         "size",
         "stream",
         "timeout_s",
+        "wake",
     )
 
-    def __init__(self, kind: str, request: Message, timeout_s: float, deadline_s: float) -> None:
+    def __init__(
+        self,
+        kind: str,
+        request: Message,
+        timeout_s: float,
+        deadline_s: float,
+        wake: Callable[[], object],
+    ) -> None:
         self.kind = kind
         self.request = request
         self.timeout_s = timeout_s
         self.deadline_s = deadline_s
+        self.wake = wake
         self.size = request.ByteSize() + _FRAME_BYTES
         self.number = 0
         self.stream: Stream | None = None
@@ -75,10 +86,6 @@ class Asked:
         if self.outcome is None:
             self.outcome = outcome
             self.wake()
-
-    def wake(self) -> None:
-        """Let the caller look at the outcome."""
-        raise NotImplementedError
 
     def answer(self) -> Message:
         """Return the answer, as the unary call would.

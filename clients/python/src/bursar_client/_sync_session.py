@@ -29,17 +29,6 @@ from bursar_client._steps import Ask
 from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 
 
-class _SyncAsked(Asked):
-    __slots__ = ("ended",)
-
-    def __init__(self, ask: Ask, deadline_s: float) -> None:
-        super().__init__(ask.kind, ask.request, ask.timeout_s, deadline_s)
-        self.ended = threading.Event()
-
-    def wake(self) -> None:
-        self.ended.set()
-
-
 class _SyncStream(Stream, Iterator[authority_pb.SessionRequest]):
     """A stream; gRPC takes its messages from it in a thread of its own, one after another.
 
@@ -84,7 +73,9 @@ class SyncSession:
         Raises:
             BursarError: It failed.
         """
-        asked = _SyncAsked(ask, time.monotonic() + ask.timeout_s)
+        outcome = threading.Event()
+        deadline_s = time.monotonic() + ask.timeout_s
+        asked = Asked(ask.kind, ask.request, ask.timeout_s, deadline_s, outcome.set)
         if not self._room.acquire(timeout=ask.timeout_s):
             raise full(self._settings)
         try:
@@ -94,7 +85,7 @@ class SyncSession:
                         raise closed()
                     self._queue.put(asked, self._current())
                     self._changed.notify_all()
-                self._wait(asked)
+                self._wait(asked, outcome)
             finally:
                 self._forget(asked)
         finally:
@@ -144,14 +135,14 @@ class SyncSession:
             stream.call.cancel()
         return threads
 
-    def _wait(self, asked: _SyncAsked) -> None:
+    def _wait(self, asked: Asked, outcome: threading.Event) -> None:
         """Wait for the outcome, or until the caller's time is over."""
         while asked.outcome is None:
             left_s = max(asked.deadline_s - time.monotonic(), 0.0)
-            if not asked.ended.wait(patience_s(self._road, asked.timeout_s, left_s)):
+            if not outcome.wait(patience_s(self._road, asked.timeout_s, left_s)):
                 self._give_up(asked)
 
-    def _give_up(self, asked: _SyncAsked) -> None:
+    def _give_up(self, asked: Asked) -> None:
         """End an operation whose time is over, or that goes as a unary call now."""
         with self._changed:
             over = time.monotonic() >= asked.deadline_s

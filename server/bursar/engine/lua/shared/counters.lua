@@ -187,8 +187,9 @@ local function write_counter(key, counter, now)
   elseif counter.kind == KIND_TASK then
     fields = {'s', now, 'w', counter.slot}
   end
-  if counter.anew and not is_exact(counter) then redis.call('HSET', key, 'c', 0) end
-  if is_exact(counter) then
+  local exact = is_exact(counter)
+  if counter.anew and not exact then redis.call('HSET', key, 'c', 0) end
+  if exact then
     local moved = rolling and rolling.dropped ~= 0
     if counter.add_c ~= 0 or counter.anew or moved then
       fields[#fields + 1], fields[#fields + 2] = 'c', counter.committed + 0
