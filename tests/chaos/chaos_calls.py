@@ -50,6 +50,9 @@ NOTHING_CHANGED = frozenset(
 )
 """Reasons to try again that say that this attempt changed nothing."""
 
+DECISIONS = {
+    number: name.removeprefix("DECISION_").lower() for name, number in types_pb2.Decision.items()
+}
 METERS = {number: name.removeprefix("METER_").lower() for name, number in types_pb2.Meter.items()}
 
 

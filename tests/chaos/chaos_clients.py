@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos_calls import Caller, Result, Servers, counters_of, pb, usage_amounts
+from chaos_calls import DECISIONS, Caller, Result, Servers, counters_of, pb, usage_amounts
 from chaos_history import History
 
 from polling import eventually_async
@@ -303,8 +303,8 @@ def _told(kind: str, result: Result) -> dict[str, Any]:
         return told
     told["reservation_id"] = answer.reservation_id
     told["counters"] = counters_of(answer)
-    if kind == "reserve":
-        told["decision"] = "granted" if answer.reservation_id else "denied"
+    if kind in ("reserve", "extend"):
+        told["decision"] = DECISIONS[answer.decision]
     if kind in ("reserve", "commit_partial", "extend"):
         told["expire_ms"] = answer.expire_time.ToMilliseconds()
     if kind == "commit":

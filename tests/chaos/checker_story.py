@@ -96,6 +96,10 @@ class Story:
         self._event("extend", name, growth, 0, 0)
         self._call("extend", name, growth, "ok", decision="granted")
 
+    def deny_extend(self, name: str) -> None:
+        """Ask for more than there is room for: the hold stays as it is, the ledger hears nothing."""
+        self._call("extend", name, 0, "ok", decision="denied")
+
     def release(self, name: str, held: int) -> None:
         """Release."""
         self._event("release", name, -held, 0, -1)
@@ -240,6 +244,7 @@ def a_right_run() -> Story:
     story.reserve("in parts", 200)
     story.part("in parts", 1, 50)
     story.extend("in parts", 30)
+    story.deny_extend("in parts")
     story.commit("in parts", 180, 60)
     story.record("told later", 70)
     story.wait(TTL_MS)

@@ -50,6 +50,14 @@ def reserve_lost(story: Story) -> None:
         story.events.remove(story.event(verb, "after all"))
 
 
+def extend_lost(story: Story) -> None:
+    story.events.remove(story.event("extend", "in parts"))
+
+
+def extend_denied_and_booked(story: Story) -> None:
+    story.events.append({**story.event("extend", "in parts"), **AT_THE_END})
+
+
 def counted_twice(story: Story) -> None:
     story.events.append({**story.event("record", "told later"), **AT_THE_END})
 
@@ -166,6 +174,8 @@ def not_served_again(story: Story) -> None:
         (commit_lost, "I3 acknowledged and missing"),
         (commit_lost, "I4 outside the interval"),
         (reserve_lost, "I3 acknowledged and missing"),
+        (extend_lost, "I3 acknowledged and missing"),
+        (extend_denied_and_booked, "I3 counted twice"),
         (counted_twice, "I3 counted twice"),
         (counted_twice, "I6 more than one end"),
         (two_commits, "I3 counted twice"),

@@ -9,10 +9,11 @@ from bursar.authority.identity import HoldName, not_found, parse_reservation_id
 from bursar.authority.policies import Policies
 from bursar.authority.settle import ended
 from bursar.domain.answer import Decision, Denial, DenialKind, ExtendAnswer
-from bursar.domain.budget import CounterValues
+from bursar.domain.budget import CounterStatus, CounterValues
 from bursar.domain.decision import deny, tightest_first
 from bursar.domain.errors import BursarError, ConcurrentChange, ReservationExpired
 from bursar.domain.offer import Offer, Plan, Use, plan
+from bursar.domain.policy import Policy
 from bursar.domain.request import ExtendRequest
 from bursar.domain.subject import target_key
 from bursar.engine.operations import (
@@ -80,7 +81,7 @@ async def extend(
         if outcome.code is ExtendCode.NO_ROOM:
             # The windows are those of the reservation, the time to wait is from now on.
             planned = replace(planned, offers=(offer,), now_ms=now_ms)
-            return _denied(name, hold, planned, outcome)
+            return _denied(policies, name, hold, planned, outcome)
         if outcome.code is not ExtendCode.CHANGED:
             return _extended(policies, name, outcome, now_ms)
     raise ConcurrentChange(
@@ -145,18 +146,24 @@ def _extended(
     hold = outcome.hold
     if hold is None or outcome.code is not ExtendCode.DONE:
         raise _not_open(name.reservation_id, hold)
-    policy = policies.of(name.org)
-    statuses = [
-        named_status(policy, entry.counter_id, values, entry.held, now_ms)
-        for entry, values in zip(hold.entries, outcome.values, strict=True)
-    ]
     return ExtendAnswer(
         name.reservation_id,
         Decision.GRANTED,
         hold.output_tokens_now,
         hold.expire_ms,
-        tightest_first(statuses),
+        _statuses(policies.of(name.org), hold, outcome, now_ms),
     )
+
+
+def _statuses(
+    policy: Policy, hold: Hold, outcome: ExtendOutcome, now_ms: int
+) -> tuple[CounterStatus, ...]:
+    """Return how the counters stand, with what the hold holds of each, tightest first."""
+    statuses = [
+        named_status(policy, entry.counter_id, values, entry.held, now_ms)
+        for entry, values in zip(hold.entries, outcome.values, strict=True)
+    ]
+    return tightest_first(statuses)
 
 
 def _too_large(name: HoldName, hold: Hold, offer: Offer) -> ExtendAnswer:
@@ -187,6 +194,7 @@ def _frozen(name: HoldName, hold: Hold, planned: Plan) -> ExtendAnswer:
 
 
 def _denied(
+    policies: Policies,
     name: HoldName,
     hold: Hold,
     planned: Plan,
@@ -196,12 +204,11 @@ def _denied(
     values: dict[str, CounterValues] = {}
     for entry, found in zip(hold.entries, outcome.values, strict=True):
         values[entry.counter_id] = found._replace(held=found.held - entry.held)
-    answer = deny(planned, values)
     return ExtendAnswer(
         name.reservation_id,
         Decision.DENIED,
         hold.output_tokens_now,
         hold.expire_ms,
-        answer.counters,
-        answer.denial,
+        _statuses(policies.of(name.org), hold, outcome, planned.now_ms),
+        deny(planned, values).denial,
     )

@@ -29,6 +29,9 @@ from typing import Any
 
 GRANTED = "granted"
 DENIED = "denied"
+DECIDED = ("reserve", "extend")
+"""Kinds of operations that may be denied: an answer alone does not say that anything changed."""
+
 SETTLING = ("commit", "release")
 """Verbs that end a hold at a caller's wish."""
 
@@ -93,7 +96,7 @@ class Operation:
     @property
     def booked(self) -> bool:
         """Whether it has changed something for certain."""
-        return self.outcome == "ok" and (self.kind != "reserve" or self.decision == GRANTED)
+        return self.outcome == "ok" and (self.kind not in DECIDED or self.decision == GRANTED)
 
     @property
     def may_be_booked(self) -> bool:
