@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from bench import by_client, session, unary
+from bench import by_client, open_session, session, unary
 from bench.load import Load, Result
 from bench.processes import ROOT
 from bench.tally import Tally
@@ -32,6 +32,7 @@ Driver = Callable[[Load, list[Call], unary.Ids, Tally], Awaitable[None]]
 _DRIVERS: dict[str, Driver] = {
     "unary": unary.callers,
     "open": unary.at_their_times,
+    "open_session": open_session.at_their_times,
     "session": session.slots,
     "batch": session.batches,
     "client": by_client.callers,
@@ -101,7 +102,7 @@ class Generator:
             LoadFailed: It broke.
         """
         result = Result.from_json(await self._ask(load, watched))
-        if not result.answered and load.how != "open":
+        if not result.answered and not load.how.startswith("open"):
             raise LoadFailed(f"{load.how} load: nothing was answered; failures: {result.failed}")
         return result
 

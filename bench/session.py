@@ -25,11 +25,22 @@ from bursar.pb import budget_authority_service_pb2 as pb
 
 Feed = Iterator[Call]
 
-_RESERVE = pb.Operation.DESCRIPTOR.fields_by_name["reserve"].number
-_COMMIT = pb.Operation.DESCRIPTOR.fields_by_name["commit"].number
+# Numbers of fields.
+RESERVE = pb.Operation.DESCRIPTOR.fields_by_name["reserve"].number
+COMMIT = pb.Operation.DESCRIPTOR.fields_by_name["commit"].number
 _OPERATIONS = pb.SessionRequest.DESCRIPTOR.fields_by_name["operations"].number
 _OPERATION = pb.SessionOperation.DESCRIPTOR.fields_by_name["operation"].number
 _BATCHED = pb.BatchRequest.DESCRIPTOR.fields_by_name["operations"].number
+
+
+def head_of(correlation_id: int) -> bytes:
+    """Return what a SessionOperation begins with."""
+    return pb.SessionOperation(correlation_id=correlation_id).SerializeToString()
+
+
+def session_operation(head: bytes, kind: int, request: bytes) -> bytes:
+    """Return an operation as part of a SessionRequest: several, one behind the other, are one."""
+    return field(_OPERATIONS, head + field(_OPERATION, field(kind, request)))
 
 
 class _Slot:
@@ -37,7 +48,7 @@ class _Slot:
 
     def __init__(self, number: int) -> None:
         # Correlation ids up to 127 take one byte; larger ones are rare and may cost more.
-        self.head = pb.SessionOperation(correlation_id=number).SerializeToString()
+        self.head = head_of(number)
         self.begun_s = 0.0
         self.to_commit: tuple[Call, str] | None = None
         self.reserved: tuple[Call, str]
@@ -47,11 +58,9 @@ class _Slot:
         self.begun_s = now_s
         if self.to_commit is not None:
             call, request_id = self.to_commit
-            operation = field(_COMMIT, call.commit_of(request_id))
-        else:
-            self.reserved = call, request_id = next(feed), next(ids)
-            operation = field(_RESERVE, call.reserve_as(request_id))
-        return field(_OPERATIONS, self.head + field(_OPERATION, operation))
+            return session_operation(self.head, COMMIT, call.commit_of(request_id))
+        self.reserved = call, request_id = next(feed), next(ids)
+        return session_operation(self.head, RESERVE, call.reserve_as(request_id))
 
     def answered(self, result: pb.OperationResult, settles: bool, tally: Tally) -> None:
         """Take the answer to what was sent last."""
@@ -120,9 +129,9 @@ async def batches(load: Load, calls: list[Call], ids: Ids, tally: Tally) -> None
         [method] = connections.unary("Batch")
         while not tally.ended:
             reserved = [(next(feed), next(ids)) for _ in range(load.per_batch)]
-            held = await _batch(method, load, tally, reserved, _RESERVE)
+            held = await _batch(method, load, tally, reserved, RESERVE)
             if held and load.settles:
-                await _batch(method, load, tally, held, _COMMIT)
+                await _batch(method, load, tally, held, COMMIT)
 
     await asyncio.gather(*(caller() for _ in range(max(load.callers // load.per_batch, 1))))
     await connections.close()
@@ -131,7 +140,7 @@ async def batches(load: Load, calls: list[Call], ids: Ids, tally: Tally) -> None
 async def _batch(method: Any, load: Load, tally: Tally, made: list[tuple[Call, str]],  # noqa: ANN401 - grpc's own
                  kind: int) -> list[tuple[Call, str]]:  # fmt: skip
     """Send a batch, and return what is held now."""
-    is_reserve = kind == _RESERVE
+    is_reserve = kind == RESERVE
     message = b"".join(
         field(_BATCHED, field(kind, call.reserve_as(name) if is_reserve else call.commit_of(name)))
         for call, name in made

@@ -8,18 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.service.admission import Admission
+from bursar.service.admission import ALWAYS, Admission
 from bursar.service.errors import ServerOverloaded
+from bursar.service.pace import Pace
 
 MOST = 64
+MANY = 100_000
+WAIT_MS = 250
 ORGS = st.sampled_from(["hot", "acme", "umbrella", "", "nobody"])
 STEPS = st.lists(
     st.tuples(ORGS, st.integers(1, 12), st.booleans(), st.integers(0, 999)), max_size=200
 )
 
 
-def admission(most: int = MOST, random: float = 0.0) -> Admission:
-    return Admission("operations", most, lambda: random)
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def admission(most: int = MOST, random: float = 0.0, clock: Clock | None = None) -> Admission:
+    return Admission("operations", most, WAIT_MS, Pace(clock or Clock()), lambda: random)
 
 
 def refused(each: Admission, org: str, count: int = 1) -> ServerOverloaded | None:
@@ -156,3 +169,83 @@ def test_several_orgs_at_once() -> None:
     with pytest.raises(ValueError, match="of the work"), tried.admitted({"acme": 1}):
         raise ValueError("of the work")
     assert (tried.in_progress, tried.orgs) == (0, 0)
+
+
+@given(STEPS)
+def test_many_together_are_as_many_one_by_one(steps: list[tuple[str, int, bool, int]]) -> None:
+    """Goal: a message gets what its operations would. Method: the same begins, both ways."""
+    together, apart = admission(), admission()
+    for org, count, begins, _ in steps:
+        if begins:
+            begun, error = together.enter_some(org, count)
+            refusals = [refused(apart, org) for _ in range(count)]
+            assert begun == refusals.count(None)
+            assert (error is None) == (begun == count)
+            assert error is None or error.metadata == next(filter(None, refusals)).metadata
+        elif mine := together.of_org(org):
+            together.leave(org, mine)
+            apart.leave(org, mine)
+        assert together.in_progress == apart.in_progress
+
+
+def work(each: Admission, clock: Clock, per_s: float, seconds: float, in_progress: int) -> None:
+    """Let things end at a pace, one by one, while others begin in their place."""
+    each.enter_some("hot", in_progress)
+    for left in range(int(per_s * seconds), 0, -1):
+        clock.now_s += 1 / per_s
+        each.leave("hot")
+        if left > in_progress:
+            each.enter("hot")
+
+
+@pytest.mark.parametrize(("per_s", "limit"), [(10_000, 2_500), (4_000, 1_000), (500, ALWAYS)])
+def test_no_more_than_ends_in_time(per_s: float, limit: int) -> None:
+    """Goal: what is let in ends within the time. Method: several paces; then a pause."""
+    clock = Clock()
+    tried = admission(MANY, clock=clock)
+    assert tried.limit == MANY
+    work(tried, clock, per_s, 2, 100)
+    assert abs(tried.limit - limit) <= limit / 100
+    # Nothing to do is no slowness.
+    clock.now_s += 3_600
+    assert abs(tried.limit - limit) <= limit / 100
+    # What an org alone gets is half of it.
+    assert abs(tried.enter_some("hot", MANY)[0] - limit / 2) <= limit / 100
+
+
+def test_what_stands_still_lets_in_no_more() -> None:
+    """Goal: the limit falls while nothing ends, and comes back. Method: a store that stalls."""
+    clock = Clock()
+    tried = admission(MANY, clock=clock)
+    work(tried, clock, 10_000, 2, 100)
+    tried.enter("acme")
+    clock.now_s += 3
+    assert tried.limit == ALWAYS
+    tried.leave("acme")
+    work(tried, clock, 10_000, 3, 100)
+    assert abs(tried.limit - 2_500) <= 25
+
+
+def test_a_large_batch_waits_only_for_room() -> None:
+    """Goal: what is larger than the limit of the moment still gets in. Method: a slow server.
+
+    As the first of its org, not beside what it has, and never above the fixed bound.
+    """
+    clock = Clock()
+    tried = admission(1_000, clock=clock)
+    work(tried, clock, 500, 2, 100)
+    tried.enter("acme", 100)
+    assert refused(tried, "hot", 901) is not None
+    assert refused(tried, "hot", 900) is None
+    assert refused(tried, "umbrella") is not None
+    tried.leave("hot", 900)
+    assert refused(tried, "acme", 900) is not None
+
+
+def test_refusals_of_a_message_are_counted_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: operators see how much is refused, however it came. Method: 20 together."""
+    seen: list[tuple[str, str, int]] = []
+    monkeypatch.setattr("bursar.service.admission.count_refused", lambda *each: seen.append(each))
+    tried = admission(8)
+    assert tried.enter_some("hot", 20)[0] == 4
+    assert seen == [("operations", "all", 16)]

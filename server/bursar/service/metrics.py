@@ -86,9 +86,9 @@ def count_replay(method: str, replayed: bool) -> None:
         _replayed.add(1, {"method": method})
 
 
-def count_error(method: str, reason: str) -> None:
-    """Count a failed call."""
-    _errors.add(1, {"method": method, "reason": reason})
+def count_error(method: str, reason: str, calls: int = 1) -> None:
+    """Count a failed call, or several that failed alike."""
+    _errors.add(calls, {"method": method, "reason": reason})
 
 
 def count_expired(holds: int, charged: int) -> None:
@@ -97,14 +97,15 @@ def count_expired(holds: int, charged: int) -> None:
     _charged.add(charged)
 
 
-def count_refused(what: str, share: str) -> None:
+def count_refused(what: str, share: str, refused: int) -> None:
     """Count what was refused because of load.
 
     Args:
         what: `calls` or `operations`.
         share: `org` or `all`: whose bound it met.
+        refused: How many were refused together.
     """
-    _refused.add(1, {"of": what, "share": share})
+    _refused.add(refused, {"of": what, "share": share})
 
 
 class InProgress(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.authority.authority import Answer
@@ -68,6 +68,25 @@ class Operations:
         known = known_error(answer, self._method)
         count_error(self._method, known.reason)
         result.error.CopyFrom(to_operation_error(known))
+
+    def refuse(
+        self,
+        response: pb.SessionResponse,
+        asked: Sequence[pb.SessionOperation],
+        error: BursarError,
+    ) -> None:
+        """Count and encode one error for many operations: a refusal must cost next to nothing.
+
+        Args:
+            response: Where the results go.
+            asked: The operations.
+            error: Why none of them is carried out.
+        """
+        count_error(self._method, error.reason, len(asked))
+        encoded = to_operation_error(error)
+        for each in asked:
+            added = response.results.add(correlation_id=each.correlation_id)
+            added.result.error.CopyFrom(encoded)
 
     def _put_answer(
         self, result: pb.OperationResult, answer: Answer, message: pb.Operation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Any
 
 import grpc.aio
@@ -24,6 +25,7 @@ from bursar.service.deadlines import Deadlines
 from bursar.service.decode import Decoder
 from bursar.service.guard import Guard
 from bursar.service.health import LIVENESS, SERVICES, Health, HealthPort, listen
+from bursar.service.pace import Pace
 from bursar.service.policy import PolicyCases, PolicyServicer
 from bursar.service.session import SessionLimits
 from bursar.service.settings import Settings
@@ -70,8 +72,8 @@ class GrpcServer:
             policy: What is known of policies, where they are kept.
             shares_port: Whether other processes serve on the same address.
         """
-        self.calls = Admission("calls", settings.concurrent_rpcs_max, random.random)
-        self.operations = Admission("operations", settings.concurrent_operations_max, random.random)
+        self.calls = _admission("calls", settings.concurrent_rpcs_max, settings)
+        self.operations = _admission("operations", settings.concurrent_operations_max, settings)
         deadlines = Deadlines(settings.default_deadline_ms, settings.deadline_ms_max)
         self._guard = Guard(
             deadlines=deadlines,
@@ -157,6 +159,10 @@ class GrpcServer:
         await stopping
         if self._health_port is not None:
             await self._health_port.stop()
+
+
+def _admission(what: str, most: int, settings: Settings) -> Admission:
+    return Admission(what, most, settings.queue_wait_ms_max, Pace(time.monotonic), random.random)
 
 
 def _session_limits(settings: Settings, deadlines: Deadlines) -> SessionLimits:

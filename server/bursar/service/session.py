@@ -7,7 +7,7 @@ whoever sends more. What comes in one message is carried out together.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -162,18 +162,19 @@ class _Session:
     def _begin(self, message: pb.SessionRequest) -> None:
         failpoint("after_decode")
         refusal = self._refusal(message)
+        by_org: dict[str, list[pb.SessionOperation]] = defaultdict(list)
+        for each in message.operations:
+            by_org[org_of_operation(each.operation)].append(each)
         # Nearly always all of a message have the same timeout.
         groups: dict[float | None, list[_Asked]] = defaultdict(list)
-        for each in message.operations:
-            org = org_of_operation(each.operation)
-            try:
-                if refusal is not None:
-                    raise refusal
-                self._admission.enter(org)
-            except BursarError as error:
-                self._answer(each, error)
-            else:
+        for org, asked in by_org.items():
+            let_in, error = (
+                self._admission.enter_some(org, len(asked)) if refusal is None else (0, refusal)
+            )
+            for each in asked[:let_in]:
                 groups[_timeout_s(each)].append(_Asked(each, org))
+            if error is not None:
+                self._operations.refuse(self._answered, asked[let_in:], error)
         for timeout_s, group in groups.items():
             self._in_flight += len(group)
             self._start(self._carry_out(group, timeout_s))
@@ -204,8 +205,8 @@ class _Session:
             for each, answer in zip(group, answers, strict=True):
                 self._answer(each.message, answer)
         finally:
-            for each in group:
-                self._admission.leave(each.org)
+            for org, count in Counter(each.org for each in group).items():
+                self._admission.leave(org, count)
             self._in_flight -= len(group)
             if self._in_flight < self._limits.in_flight_max:
                 self._room.set()

@@ -155,6 +155,14 @@ class Settings(BaseSettings):
         "are refused like calls, and shared in the same way. At least "
         "`BURSAR_BATCH_OPERATIONS_MAX`.",
     )
+    queue_wait_ms_max: int = Field(
+        250,
+        ge=10,
+        le=60_000,
+        description="How long what is let in may take to end, as fast as things end at the time: "
+        "more than that many, and more than 512, are refused, also below the two bounds above. "
+        "More than an acknowledgement takes, with `BURSAR_DURABILITY=ledger`.",
+    )
     batch_operations_max: int = Field(
         1_000,
         ge=1,
