@@ -97,7 +97,7 @@ class Story:
         self._call("extend", name, growth, "ok", decision="granted")
 
     def deny_extend(self, name: str) -> None:
-        """Ask for more than there is room for: the hold stays as it is, the ledger hears nothing."""
+        """Ask for more than there is room for: nothing changes, and the ledger hears nothing."""
         self._call("extend", name, 0, "ok", decision="denied")
 
     def release(self, name: str, held: int) -> None:

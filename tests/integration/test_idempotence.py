@@ -215,7 +215,7 @@ async def test_t10_an_id_is_for_one_content(world: World, other: str, ended: str
         assert isinstance(error, RequestIdReused)
         assert error.metadata == {"requestId": "used"}
     assert await everything(world.redis, world.keys) == before
-    assert replace(await granted(world.authority, BASE), replayed=False) == first
+    assert (await granted(world.authority, BASE))._replace(replayed=False) == first
 
 
 async def test_t10_the_id_of_a_record_is_no_reserve(world: World) -> None:
@@ -228,7 +228,7 @@ async def test_t10_the_id_of_a_record_is_no_reserve(world: World) -> None:
         assert isinstance(await refused(world.authority, operation), RequestIdReused)
     again = await world.authority.record(record("used", input_tokens=3))
     assert again.replayed
-    assert replace(again, replayed=False) == first
+    assert again._replace(replayed=False) == first
     assert await used(world.authority, "day") == (3, 0)
 
 
@@ -263,7 +263,7 @@ async def test_t11_a_retry_answers_as_the_first_time(world: World, end: str) -> 
     for server in world.servers:
         again = await server.authority.reserve(BASE)
         assert again.replayed
-        assert replace(again, replayed=False) == first
+        assert again._replace(replayed=False) == first
     assert await everything(world.redis, world.keys) == before
 
 
@@ -278,7 +278,7 @@ async def test_one_id_twice_in_a_batch(world: World) -> None:
     assert [isinstance(each, RequestIdReused) for each in answers] == [False, False, True] * 2
     for first, again in (answers[:2], answers[3:5]):
         assert (first.replayed, again.replayed) == (False, True)
-        assert replace(again, replayed=False) == first
+        assert again._replace(replayed=False) == first
     assert await used(world.authority, "day") == (5, 10)
 
 
@@ -300,10 +300,10 @@ async def test_t11_until_the_tombstone_ends(redis_url: str, key_namespace: str) 
             return await world.redis.pttl(name) < 400
 
         await eventually_async(nearly_over)
-        assert replace(await granted(world.authority, BASE), replayed=False) == first
+        assert (await granted(world.authority, BASE))._replace(replayed=False) == first
         again = await world.authority.settle(commit(first, input_tokens=1))
         assert again.replayed
-        assert replace(again, replayed=False) == settled
+        assert again._replace(replayed=False) == settled
 
         async def over() -> bool:
             return not await world.redis.exists(name)
@@ -355,7 +355,7 @@ async def test_t14_a_denial_is_decided_afresh(world: World) -> None:
     await denied(world.authority, ask("fresh", input_tokens=999))
     first = await granted(world.authority, fresh)
     assert not first.replayed
-    assert replace(await granted(world.servers[1].authority, fresh), replayed=False) == first
+    assert (await granted(world.servers[1].authority, fresh))._replace(replayed=False) == first
 
 
 async def test_a_check_holds_nothing_and_uses_no_id(world: World) -> None:

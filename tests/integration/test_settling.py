@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -73,7 +72,7 @@ async def test_t12_a_commit_in_parallel_books_once(world: World) -> None:
         errors = [each for each in results if isinstance(each, BaseException)]
         assert len(answers) in (1, 40)
         assert [each.replayed for each in answers].count(False) == 1
-        assert len({repr(replace(each, replayed=False)) for each in answers}) == 1
+        assert len({repr(each._replace(replayed=False)) for each in answers}) == 1
         assert {type(each) for each in errors} == {ReservationCommitted}
         wins.add(len(answers))
         await world.authority.settle(release(await granted(world.authority, ask(f"next{number}"))))
@@ -260,7 +259,7 @@ async def test_parts_come_in_order_and_are_repeated(world: World) -> None:
         again = await world.servers[part].authority.settle(
             commit(hold, part=part, input_tokens=part)
         )
-        assert replace(again, replayed=False) == first
+        assert again._replace(replayed=False) == first
     before = await everything(world.redis, world.keys)
     for part, tokens in ((5, 1), (1, 1), (3, 99), (2, 2)):
         error = await refused(world.authority, commit(hold, part=part, input_tokens=tokens))

@@ -70,7 +70,7 @@ async def extend(
         if offer.output_max < request.max_output_tokens:
             return _too_large(name, hold, offer)
         if request.max_output_tokens > hold.output_tokens_now and _is_frozen(offer):
-            return _frozen(name, hold, replace(planned, offers=(offer,), now_ms=now_ms))
+            return _frozen(name, hold, planned._replace(offers=(offer,), now_ms=now_ms))
         operation = replace(
             expiry,
             revision=hold.revision,
@@ -80,7 +80,7 @@ async def extend(
         outcome = await _ask(engine, operation, now_ms)
         if outcome.code is ExtendCode.NO_ROOM:
             # The windows are those of the reservation, the time to wait is from now on.
-            planned = replace(planned, offers=(offer,), now_ms=now_ms)
+            planned = planned._replace(offers=(offer,), now_ms=now_ms)
             return _denied(policies, name, hold, planned, outcome)
         if outcome.code is not ExtendCode.CHANGED:
             return _extended(policies, name, outcome, now_ms)

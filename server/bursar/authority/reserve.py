@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bursar.authority.identity import HoldName, hold_name, reserve_fingerprint
 from bursar.authority.policies import Policies
@@ -104,7 +103,7 @@ def _undecided(
     # Whether it is held is not known where only the answer was lost. Under the name that its hold
     # would have, a commit settles the one that there is, or finds none and becomes a record.
     name = hold_name(request.subject.org, request.request_id)
-    return replace(answer, reservation_id=name.reservation_id)
+    return answer._replace(reservation_id=name.reservation_id)
 
 
 def _answer(
@@ -146,7 +145,7 @@ def _repeat(policies: Policies, request: ReserveRequest, hold: Hold) -> ReserveA
         answer = _from_hold(policies, request, hold, version)
     reservation_id = hold_name(org, request.request_id).reservation_id
     expire_ms = hold.create_ms + request.ttl_ms
-    return replace(answer.held_as(reservation_id, expire_ms, request.ttl_ms), replayed=True)
+    return answer.held_as(reservation_id, expire_ms, request.ttl_ms)._replace(replayed=True)
 
 
 def _from_hold(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from bursar.domain.budget import CounterStatus
 from bursar.domain.subject import Subject, Target
@@ -80,8 +81,7 @@ class Wait:
     budgets: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(NamedTuple):
     """What the caller should do; every field that is set applies, and names the budgets behind it.
 
     Attributes:
@@ -141,8 +141,7 @@ class Denial:
     explanation: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReserveAnswer:
+class ReserveAnswer(NamedTuple):
     """The decision on a request.
 
     Attributes:
@@ -183,11 +182,10 @@ class ReserveAnswer:
 
     def held_as(self, reservation_id: str, expire_ms: int, ttl_ms: int) -> ReserveAnswer:
         """Return the answer with its reservation."""
-        return replace(self, reservation_id=reservation_id, expire_ms=expire_ms, ttl_ms=ttl_ms)
+        return self._replace(reservation_id=reservation_id, expire_ms=expire_ms, ttl_ms=ttl_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What was booked on one meter, in its unit."""
 
     meter: str
@@ -196,8 +194,7 @@ class Charge:
     estimated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SettleAnswer:
+class SettleAnswer(NamedTuple):
     """What a commit, a release or a record did.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 from bursar.domain.answer import (
@@ -319,12 +319,12 @@ def _denial_directive(plan: Plan, refusal: _Refusal, status: CounterStatus) -> D
     possible = [each for each in reached if _can_carry_out(plan.request, each[1])]
     directive = terminal_directive(possible, plan.now_ms, refusal.affordable, model)
     if not (directive.serve_cached or directive.queue or directive.deny):
-        directive = replace(directive, deny=(name,))
+        directive = directive._replace(deny=(name,))
     # The binding budget speaks first, also of what the caller cannot carry out.
     own = [each for each in reached if each[0].counter.budget.name == name]
     said = terminal_directive(own, plan.now_ms, refusal.affordable, model).message
     message = said or directive.message or _default_message(refusal)
-    return replace(directive, message=message)
+    return directive._replace(message=message)
 
 
 def _reached(block: _Block, least: int) -> list[tuple[CounterStatus, Rung]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from bursar.domain.budget import (
     Budget,
@@ -46,8 +46,7 @@ class Way(Protocol):
         """Whether it is a closing answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """A request with some rungs applied.
 
     Attributes:
@@ -96,14 +95,14 @@ def variants(
             for rung in _climbable(request, counter.budget, output_tokens)
         ]
         for counter in counters
-        if counter.budget.enforced
+        if counter.budget.ladder and counter.budget.enforced
     ]
     ladders = [ladder for ladder in ladders if ladder]
     if not ladders:
         return
     start, top = (0,) * len(ladders), tuple(len(ladder) for ladder in ladders)
     asked = as_asked(request)
-    fullest = replace(climb(asked, _rungs_at(ladders, top)), fullest=True)
+    fullest = climb(asked, _rungs_at(ladders, top))._replace(fullest=True)
     waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, start)]
     seen, distinct = {start}, {asked.result}
     for _ in range(COMBINATIONS_MAX):
@@ -113,7 +112,7 @@ def variants(
         variant = climb(asked, _rungs_at(ladders, levels))
         if variant.result not in distinct:
             distinct.add(variant.result)
-            yield replace(variant, fullest=variant.result == fullest.result)
+            yield variant._replace(fullest=variant.result == fullest.result)
         for position, level in enumerate(levels):
             if level < top[position]:
                 higher = (*levels[:position], level + 1, *levels[position + 1 :])

@@ -8,10 +8,11 @@ fits every counter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from bursar.domain import meter
-from bursar.domain.budget import Budget, Counter, Degradation, Mode, Rung
+from bursar.domain.budget import Counter, Degradation, Mode, Rung
 from bursar.domain.errors import Fault, FieldInvalid
 from bursar.domain.ladder import (
     AppliedRung,
@@ -26,14 +27,12 @@ from bursar.domain.policy import Policy
 from bursar.domain.price import Rates
 from bursar.domain.request import ReserveRequest
 from bursar.domain.subject import Target
-from bursar.domain.window import WindowKind
 
 OFFERS_MAX = 16
 """Most offers for a request; the most restrictive one is always among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """What an offer does to one counter: `amount = base + slope * output tokens`.
 
     Attributes:
@@ -60,8 +59,7 @@ class Use:
         return self.base + self.slope * output_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """One way to grant a request.
 
     Attributes:
@@ -95,8 +93,7 @@ class Offer:
     finishing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """All that is decided before the counters are asked.
 
     Attributes:
@@ -175,7 +172,12 @@ def _offer(
             return None
     estimate, cap, cutting = _cut_input(request, counters)
     wanted, most = _output_range(request, policy, variant, counters)
-    amounts = [(counter, *_affine(counter.budget, estimate, rates)) for counter in counters]
+    # What an amount depends on is the meter alone, and few budgets have one of their own.
+    affine = {
+        name: _affine(name, estimate, rates)
+        for name in {counter.budget.meter for counter in counters}
+    }
+    amounts = [(counter, *affine[counter.budget.meter]) for counter in counters]
     least = request.estimate.min_output_tokens
     allowed, output_budgets = _per_request_output(request, amounts, most)
     if allowed < most:
@@ -229,9 +231,9 @@ def _output_range(
     return wanted, most
 
 
-def _affine(budget: Budget, estimate: Estimate, rates: Rates | None) -> tuple[int, int]:
-    """Return base and slope of a budget's meter for an estimate."""
-    match budget.meter:
+def _affine(name: str, estimate: Estimate, rates: Rates | None) -> tuple[int, int]:
+    """Return base and slope of a meter for an estimate."""
+    match name:
         case meter.TOTAL_TOKENS:
             return estimate.input_tokens, 1
         case meter.INPUT_TOKENS:
@@ -258,8 +260,8 @@ def _cut_input(
     caps = [
         (counter.budget.share(headroom_percent(counter.budget, request)), counter.budget.name)
         for counter in counters
-        if counter.budget.enforced
-        and counter.budget.window.kind is WindowKind.REQUEST
+        if not counter.budget.counts
+        and counter.budget.enforced
         and counter.budget.meter == meter.INPUT_TOKENS
     ]
     if not caps:
@@ -289,11 +291,11 @@ def _per_request_output(
     caps = [
         ((counter.budget.share(headroom_percent(counter.budget, request)) - base) // slope, counter)
         for counter, base, slope in amounts
-        if counter.budget.window.kind is WindowKind.REQUEST
-        and counter.budget.enforced
-        and slope > 0
+        if not counter.budget.counts and counter.budget.enforced and slope > 0
     ]
-    tightest = min((fits for fits, _ in caps), default=most)
+    if not caps:
+        return most, ()
+    tightest = min(fits for fits, _ in caps)
     least = request.estimate.min_output_tokens or 1
     if not least <= tightest < most:
         return most, ()

@@ -6,7 +6,6 @@ Caps on each request need no counter, so they bind all the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bursar.domain.answer import Decision, Notice, NoticeKind, ReserveAnswer
 from bursar.domain.decision import deny, grant
@@ -32,7 +31,7 @@ def decide_unchecked(plan: Plan, reason: str) -> ReserveAnswer | None:
             answer = grant(plan, offer, output_tokens, ())
             return _flagged(answer, plan.offers[0], reason)
     # A cap refuses it, whatever the counters hold.
-    return deny(replace(plan, offers=tuple(capped)), {})
+    return deny(plan._replace(offers=tuple(capped)), {})
 
 
 def _is_open(offer: Offer) -> bool:
@@ -42,7 +41,7 @@ def _is_open(offer: Offer) -> bool:
 
 
 def _caps_only(offer: Offer) -> Offer:
-    return replace(offer, uses=tuple(use for use in offer.uses if not use.counts))
+    return offer._replace(uses=tuple(use for use in offer.uses if not use.counts))
 
 
 def _largest_output(offer: Offer) -> int | None:
@@ -63,9 +62,8 @@ def _flagged(answer: ReserveAnswer, asked: Offer, reason: str) -> ReserveAnswer:
     said = f"This budget cannot be checked at the moment ({reason}); nothing is held."
     notices = answer.directive.notices + _notices(asked, said)
     assert answer.decision is not Decision.DENIED
-    return replace(
-        answer, directive=replace(answer.directive, notices=notices), not_enforced=reason
-    )
+    directive = answer.directive._replace(notices=notices)
+    return answer._replace(directive=directive, not_enforced=reason)
 
 
 def _notices(offer: Offer, said: str) -> tuple[Notice, ...]:

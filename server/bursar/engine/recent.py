@@ -138,9 +138,9 @@ def _as_extended(operation: ExtendOperation) -> ExtendOperation:
 
 
 def _fixed(offer: Offer, output_tokens: int) -> Offer:
-    uses = tuple(replace(use, ceiling=None) for use in offer.uses)
-    return replace(offer, output_min=output_tokens, output_max=output_tokens, uses=uses)
+    uses = tuple(use._replace(ceiling=None) for use in offer.uses)
+    return offer._replace(output_min=output_tokens, output_max=output_tokens, uses=uses)
 
 
 def _never(offer: Offer) -> Offer:
-    return replace(offer, output_min=1, output_max=0, uses=())
+    return offer._replace(output_min=1, output_max=0, uses=())
