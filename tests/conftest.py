@@ -15,6 +15,7 @@ import pytest
 from bursar.embedded.postgres_process import EmbeddedPostgres
 from bursar.embedded.redis_process import EmbeddedRedis
 from databases import drop_database, new_database, template
+from postgres_data import make_postgres_data
 from redis_cluster import redis_cluster
 
 
@@ -40,7 +41,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     # Nothing of a test has to outlive a power failure.
     settings = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = make_postgres_data(tmp_path_factory.mktemp("postgres"))
     with EmbeddedPostgres(folder, settings=settings) as postgres, template(postgres.url):
         yield postgres.url
 

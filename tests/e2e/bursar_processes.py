@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polling import eventually
+from postgres_data import make_postgres_data
 
 BURSAR = (sys.executable, "-m", "bursar.cli.main")
 ENDS_WITHIN_S = 30.0
@@ -147,9 +148,14 @@ def running(*arguments: str | Path, folder: Path, **options: object) -> Iterator
 
 @contextmanager
 def serving(
-    policy: Path | None, folder: Path, *more: str | Path, **env: str
+    policy: Path | None, folder: Path, *more: str | Path, make_data: bool = True, **env: str
 ) -> Iterator[tuple[Running, str]]:
-    """Run `bursar serve` with its data in folder / "data": the process and its address."""
+    """Run `bursar serve` with its data in folder / "data": the process and its address.
+
+    A PostgreSQL of its own finds its data made; `make_data=False` leaves that to the server.
+    """
+    if make_data and "BURSAR_DATABASE_URL" not in env:
+        make_postgres_data(folder / "data" / "postgres")
     with running(
         "serve",
         *(("--policy", policy) if policy else ()),

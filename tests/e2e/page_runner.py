@@ -21,6 +21,7 @@ from markdown_pages import ROOT, Block, Page
 
 from bursar.embedded.postgres_process import EmbeddedPostgres
 from bursar.embedded.redis_process import EmbeddedRedis
+from postgres_data import make_postgres_data
 
 ADDRESS = "127.0.0.1:4500"
 SERVES = "bursar serves on "
@@ -148,6 +149,7 @@ class PageRunner:
     def _serve(self, block: Block) -> str:
         """Run a block that ends with `bursar serve` until it serves; a server before it ends."""
         self._stop_server()
+        make_postgres_data(self._folder / "data" / "postgres")
         errors = self._folder / "server.log"
         with errors.open("a", encoding="utf-8") as log:
             self._server = subprocess.Popen(
@@ -207,7 +209,7 @@ class PageRunner:
             text = text.replace(REDIS_URL, self._redis.url)
         if DATABASE_URL in text:
             if self._postgres is None:
-                self._postgres = EmbeddedPostgres(self._folder / "postgres")
+                self._postgres = EmbeddedPostgres(make_postgres_data(self._folder / "postgres"))
                 self._postgres.start()
             text = text.replace(DATABASE_URL, f"'{self._postgres.url}'")
         return text.replace(ADDRESS, self._address or ADDRESS)

@@ -38,6 +38,7 @@ from bursar_client import (
     Usage,
 )
 from polling import eventually, eventually_async
+from postgres_data import make_postgres_data
 
 POLICY = """
 org: acme
@@ -57,6 +58,7 @@ def running_server(folder: Path) -> Iterator[DemoServer]:
     """Run a server that enforces POLICY."""
     policy = folder / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
+    make_postgres_data(folder / "data" / "postgres")
     server = DemoServer(folder / "data", policy)
     server.start()
     try:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from bursar import __version__
 from bursar.cli.demo import EXAMPLES, DemoServer
 from bursar.cli.main import app
+from postgres_data import make_postgres_data
 
 
 def who(user: str) -> tuple[str, ...]:
@@ -39,7 +40,9 @@ TRACE = EXAMPLES / "azure_llm_2023_conv.csv"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that enforces examples/acme.yaml."""
-    server = DemoServer(tmp_path_factory.mktemp("server"), EXAMPLES / "acme.yaml")
+    folder = tmp_path_factory.mktemp("server")
+    make_postgres_data(folder / "postgres")
+    server = DemoServer(folder, EXAMPLES / "acme.yaml")
     yield server.start()
     server.stop()
 

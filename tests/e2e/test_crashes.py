@@ -40,6 +40,7 @@ from bursar_client import (
     Usage,
 )
 from polling import eventually
+from postgres_data import make_postgres_data
 
 POLICY = EXAMPLES / "acme.yaml"
 DEMO_ENDS_WITHIN_S = 60.0
@@ -160,6 +161,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_server_without_its_watcher_is_ended_by_the_next_start(tmp_path: Path) -> None:
     """Goal: never two servers on one folder. Method: kill -9 of the watcher, and a new start."""
+    make_postgres_data(tmp_path / "postgres")
     first = DemoServer(tmp_path, POLICY)
     first.start()
     orphan = first.pid
@@ -304,6 +306,7 @@ async def test_a_lost_commit_is_found_by_the_next_demo(tmp_path: Path, acknowled
     """Goal: the check of leftovers can fail. Method: a commit that only the demo's notes know."""
     out = io.StringIO()
     with DemoFolder(tmp_path / "demo") as folder:
+        make_postgres_data(folder.path / "postgres")
         log = CommitLog(folder.commits_file)
         lost = Committed(
             subject=Subject(org="acme", team="engineering"),

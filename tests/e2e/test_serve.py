@@ -246,7 +246,7 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, policy: Path, number: signal.S
 
 def test_a_restart_has_the_same_balances(tmp_path: Path, policy: Path) -> None:
     """Goal: nothing is lost or added. Method: committed and held before and after SIGTERM."""
-    with serving(policy, tmp_path) as (server, address):
+    with serving(policy, tmp_path, make_data=False) as (server, address):
         left = spend(address)
         before = balances(address)
         assert server.end() == 0

@@ -41,6 +41,7 @@ from worker_processes import (
 
 from databases import drop_database, new_database
 from polling import eventually, eventually_async
+from postgres_data import make_postgres_data
 
 CALLERS = 6
 CHANNELS_MAX = 60
@@ -86,6 +87,8 @@ def served(policy: Path, folder: Path, *, change: str = "", **env: str) -> Itera
         env: Further variables.
     """
     folder.mkdir(exist_ok=True)
+    if "BURSAR_DATABASE_URL" not in env:
+        make_postgres_data(folder / "data" / "postgres")
     arguments = ("--data-dir", folder / "data", "--listen", "127.0.0.1:0", "--workers", "2")
     with ExitStack() as stack:
         process = stack.enter_context(

@@ -26,6 +26,13 @@ from bursar.embedded.postgres_programs import Programs, user_for
 from bursar.ledger.schema import migrate
 from databases import fetch, run_apart
 from polling import eventually
+from postgres_data import make_postgres_data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with data already, for tests that are not about a first start."""
+    return make_postgres_data(tmp_path)
 
 
 def socket_folder(url: str) -> Path:
@@ -46,8 +53,8 @@ def test_data_survives_stop_and_start(tmp_path: Path) -> None:
         assert booked(postgres.url) == [42]
 
 
-def test_one_object_starts_and_stops_again(tmp_path: Path) -> None:
-    postgres = EmbeddedPostgres(tmp_path)
+def test_one_object_starts_and_stops_again(folder: Path) -> None:
+    postgres = EmbeddedPostgres(folder)
     with pytest.raises(EmbeddedError, match="not started"):
         _ = postgres.url
     assert postgres.restart_if_dead() is False
@@ -109,8 +116,8 @@ def test_variables_for_other_postgresqls_do_not_matter(
         assert migrate(postgres.url)
 
 
-def test_a_killed_postgresql_is_started_again_with_its_data(tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path) as postgres:
+def test_a_killed_postgresql_is_started_again_with_its_data(folder: Path) -> None:
+    with EmbeddedPostgres(folder) as postgres:
         url = postgres.url
         book(url)
         assert postgres.restart_if_dead() is False
@@ -121,7 +128,7 @@ def test_a_killed_postgresql_is_started_again_with_its_data(tmp_path: Path) -> N
         assert postgres.restart_if_dead() is False
 
 
-def test_it_waits_for_processes_of_a_killed_one(tmp_path: Path) -> None:
+def test_it_waits_for_processes_of_a_killed_one(folder: Path) -> None:
     """Goal: a backend that goes on after its postmaster never meets a second one on the files."""
 
     async def die_while_working(postgres: EmbeddedPostgres) -> None:
@@ -141,15 +148,15 @@ def test_it_waits_for_processes_of_a_killed_one(tmp_path: Path) -> None:
                 os.kill(backend, signal.SIGCONT)
             connection.terminate()
 
-    with EmbeddedPostgres(tmp_path) as postgres:
+    with EmbeddedPostgres(folder) as postgres:
         book(postgres.url)
         run_apart(die_while_working(postgres))
         assert "shared memory block" in postgres.log_file.read_text(encoding="utf-8")
         assert booked(postgres.url) == [42]
 
 
-def test_a_killed_watcher_is_replaced_and_its_postgresql_too(tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path) as postgres:
+def test_a_killed_watcher_is_replaced_and_its_postgresql_too(folder: Path) -> None:
+    with EmbeddedPostgres(folder) as postgres:
         book(postgres.url)
         pid = postgres_pid(postgres)
         os.kill(watcher_of(pid), signal.SIGKILL)
@@ -158,19 +165,19 @@ def test_a_killed_watcher_is_replaced_and_its_postgresql_too(tmp_path: Path) -> 
         assert booked(postgres.url) == [42]
 
 
-def test_postgresql_ends_by_itself_after_its_owner_is_killed(tmp_path: Path) -> None:
-    with owner_process(POSTGRES, tmp_path) as (owner, pid, url):
+def test_postgresql_ends_by_itself_after_its_owner_is_killed(folder: Path) -> None:
+    with owner_process(POSTGRES, folder) as (owner, pid, url):
         book(url)
         owner.kill()
         owner.wait()
         eventually(lambda: not is_running(pid), timeout_s=15)
-    with EmbeddedPostgres(tmp_path) as postgres:
+    with EmbeddedPostgres(folder) as postgres:
         assert booked(postgres.url) == [42]
 
 
-def test_an_open_connection_does_not_keep_it_alive(tmp_path: Path) -> None:
+def test_an_open_connection_does_not_keep_it_alive(folder: Path) -> None:
     async def hold() -> None:
-        with owner_process(POSTGRES, tmp_path) as (owner, pid, url):
+        with owner_process(POSTGRES, folder) as (owner, pid, url):
             connection = await asyncpg.connect(url)
             owner.kill()
             owner.wait()
@@ -180,59 +187,59 @@ def test_an_open_connection_does_not_keep_it_alive(tmp_path: Path) -> None:
     run_apart(hold())
 
 
-def test_a_start_right_after_the_owner_was_killed_has_the_data(tmp_path: Path) -> None:
+def test_a_start_right_after_the_owner_was_killed_has_the_data(folder: Path) -> None:
     for count in range(1, 4):
-        with owner_process(POSTGRES, tmp_path) as (owner, pid, url):
+        with owner_process(POSTGRES, folder) as (owner, pid, url):
             book(url, count)
             owner.kill()
             owner.wait()
-            with EmbeddedPostgres(tmp_path) as postgres:
+            with EmbeddedPostgres(folder) as postgres:
                 assert not is_running(pid)
                 assert booked(postgres.url) == list(range(1, count + 1))
 
 
 @pytest.mark.parametrize("pid_file_too", [False, True])
 def test_one_that_lost_its_watcher_and_owner_is_ended_at_the_next_start(
-    tmp_path: Path, pid_file_too: bool
+    folder: Path, pid_file_too: bool
 ) -> None:
-    with owner_process(POSTGRES, tmp_path) as (owner, pid, url):
+    with owner_process(POSTGRES, folder) as (owner, pid, url):
         book(url)
         os.kill(watcher_of(pid), signal.SIGKILL)
         owner.kill()
         owner.wait()
         assert is_running(pid)
         if pid_file_too:
-            (tmp_path / "postgres.pid").unlink()
-        with EmbeddedPostgres(tmp_path) as postgres:
+            (folder / "postgres.pid").unlink()
+        with EmbeddedPostgres(folder) as postgres:
             assert not is_running(pid)
             assert booked(postgres.url) == [42]
 
 
-def test_a_start_after_everything_was_killed_has_the_data(tmp_path: Path) -> None:
-    with owner_process(POSTGRES, tmp_path) as (owner, pid, url):
+def test_a_start_after_everything_was_killed_has_the_data(folder: Path) -> None:
+    with owner_process(POSTGRES, folder) as (owner, pid, url):
         book(url)
         for victim in (watcher_of(pid), *children_of(pid), pid, owner.pid):
             os.kill(victim, signal.SIGKILL)
         owner.wait()
-    with EmbeddedPostgres(tmp_path) as postgres:
+    with EmbeddedPostgres(folder) as postgres:
         assert booked(postgres.url) == [42]
 
 
-def test_another_process_with_the_id_of_the_last_one_is_no_obstacle(tmp_path: Path) -> None:
+def test_another_process_with_the_id_of_the_last_one_is_no_obstacle(folder: Path) -> None:
     """Goal: after a restart of a container the same few process ids come back."""
-    user = user_for(tmp_path)
-    with owner_process(POSTGRES, tmp_path) as (owner, pid, url):
+    user = user_for(folder)
+    with owner_process(POSTGRES, folder) as (owner, pid, url):
         book(url)
         for victim in (watcher_of(pid), pid, owner.pid):
             os.kill(victim, signal.SIGKILL)
         owner.wait()
     as_user = postgres_programs.popen_user(user)
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, cwd="/", **as_user) as other:  # type: ignore[call-overload]
-        file = tmp_path / "data" / "postmaster.pid"
+        file = folder / "data" / "postmaster.pid"
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         file.write_text(f"{other.pid}\n" + "".join(lines[1:]), encoding="utf-8")
-        (tmp_path / "postgres.pid").write_text(f"{other.pid}\n", encoding="utf-8")
-        with EmbeddedPostgres(tmp_path) as postgres:
+        (folder / "postgres.pid").write_text(f"{other.pid}\n", encoding="utf-8")
+        with EmbeddedPostgres(folder) as postgres:
             assert booked(postgres.url) == [42]
         assert other.poll() is None
         other.kill()
@@ -247,11 +254,11 @@ def test_an_owner_that_ends_normally_leaves_nothing(tmp_path: Path) -> None:
         assert not is_running(watcher)
 
 
-def test_a_second_owner_is_refused_while_the_first_lives(tmp_path: Path) -> None:
-    with EmbeddedPostgres(tmp_path) as postgres:
+def test_a_second_owner_is_refused_while_the_first_lives(folder: Path) -> None:
+    with EmbeddedPostgres(folder) as postgres:
         book(postgres.url)
         with pytest.raises(EmbeddedError, match=f"in use by process {os.getpid()}"):
-            EmbeddedPostgres(tmp_path).start()
+            EmbeddedPostgres(folder).start()
         assert booked(postgres.url) == [42]
 
 
@@ -318,7 +325,8 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
 
 
 def test_the_socket_folder_of_a_killed_owner_is_removed(tmp_path: Path) -> None:
-    with owner_process(POSTGRES, tmp_path / ("d" * 100)) as (owner, _pid, url):
+    long = make_postgres_data(tmp_path / ("d" * 100))
+    with owner_process(POSTGRES, long) as (owner, _pid, url):
         folder = socket_folder(url)
         assert folder.exists()
         owner.kill()
