@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from bursar.cli.main import app
+from bursar.cli.commands import program
 from reference.tables import generated_head, number, table
 
 KINDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
@@ -72,7 +72,7 @@ class Parameter:
 def cli_page() -> str:
     """Return the page of commands."""
     parts = [generated_head("Command line", "server/bursar/cli"), HEAD]
-    for command in app.registered_commands:
+    for command in program().registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__
         parts.append(_command(name, command.callback))

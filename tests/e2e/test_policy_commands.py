@@ -15,10 +15,11 @@ import pytest
 from bursar_processes import BURSAR, environment, serving
 from typer.testing import CliRunner
 
-from bursar.cli.main import app
+from bursar.cli.commands import program
 from databases import drop_database, new_database
 from polling import eventually
 
+APP = program()
 POLICY = """
 org: shop
 budgets:
@@ -45,7 +46,7 @@ class Shop:
     def run(self, *arguments: str | Path, expect: int = 0) -> str:
         """Run a command in this process, which is faster; return what it wrote."""
         env = environment(BURSAR_ADDRESS=self.address)
-        ended = CliRunner().invoke(app, list(map(str, arguments)), env=env)
+        ended = CliRunner().invoke(APP, list(map(str, arguments)), env=env)
         said = ended.stdout + ended.stderr
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
         assert ended.exit_code == expect, said
@@ -236,7 +237,7 @@ def test_two_servers(tmp_path: Path, postgres_url: str, redis_url: str, key_name
 
         def frozen() -> bool:
             env = environment(BURSAR_ADDRESS=other.address)
-            return CliRunner().invoke(app, red, env=env).exit_code == DENIED
+            return CliRunner().invoke(APP, red, env=env).exit_code == DENIED
 
         eventually(frozen, 1.0)
     drop_database(postgres_url, database)

@@ -349,9 +349,9 @@ IMPATIENT = """
 from bursar.service import process
 
 process.STORE_WAIT_S = 1.5
-from bursar.cli.main import app
+from bursar.cli.main import run
 
-app()
+run()
 """
 
 

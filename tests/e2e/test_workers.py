@@ -65,9 +65,9 @@ PATCHED = """
 from bursar.service import worker_process, workers
 
 {change}
-from bursar.cli.main import app
+from bursar.cli.main import run
 
-app()
+run()
 """
 
 

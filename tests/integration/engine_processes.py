@@ -26,8 +26,8 @@ time.time_ns = lambda: true_ns() + {skew_ms} * 1_000_000
 from bursar.engine.journal import Journal
 async def keep(*_): return True
 Journal.trim = keep
-from bursar.cli.main import app
-app()
+from bursar.cli.main import run
+run()
 """
 """A server whose machine's clock may be wrong, and that drops nothing of the journal when it is
 recorded: the books of a test are read from the whole of it."""

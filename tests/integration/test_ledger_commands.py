@@ -17,10 +17,11 @@ from ledger_rows import Entry, instant, ms, store
 from ledger_service import LedgerService, serving_ledger
 from typer.testing import CliRunner
 
-from bursar.cli.main import app
+from bursar.cli.commands import program
 from bursar.ledger.differences import Difference, DifferenceKind, VerifyReport
 from bursar.ledger.status import ShardState, ShardStatus, Verification
 
+APP = program()
 SPAN = ("--since", "2026-03-05", "--until", "2026-03-07")
 
 
@@ -34,7 +35,7 @@ async def bursar(service: LedgerService, *arguments: str, given: str = "") -> Re
     """Run a command to its end."""
     environment = {"COLUMNS": "140", "NO_COLOR": "1", "BURSAR_ADDRESS": service.address}
     runner = CliRunner(env=environment)
-    result: Result = await asyncio.to_thread(runner.invoke, app, arguments, input=given)
+    result: Result = await asyncio.to_thread(runner.invoke, APP, arguments, input=given)
     return result
 
 

@@ -14,19 +14,15 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
+from bursar.cli.printing import WIDTH_WITHOUT_TERMINAL, console, plural, print_plain, to_json
 from bursar.cli.render import (
     BAR_CELLS,
     NARROW,
-    WIDTH_WITHOUT_TERMINAL,
     amount_text,
     bar,
-    console,
     counter_name,
     counters_table,
     money_text,
-    plural,
-    print_plain,
-    to_json,
     used_percent,
 )
 from bursar_client import BudgetMode, CounterStatus, Meter

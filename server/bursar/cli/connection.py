@@ -9,37 +9,18 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bursar.cli.render import print_error
+from bursar.cli.address import ADDRESS_VARIABLE
+from bursar.cli.printing import print_error
 from bursar_client import BursarError, Client, DeadlineExceeded, Subject, Unavailable
 
-DEFAULT_ADDRESS = "127.0.0.1:4500"
-ADDRESS_VARIABLE = "BURSAR_ADDRESS"
 SUBJECT_LEVELS = ("org", "team", "feature", "agent", "user", "task")
 COUNT_MAX = 1_000_000_000
 """Most tokens that a call may name."""
 
-_ADDRESS = re.compile(r"[!-~]+")
-_SCHEME = re.compile(r"(?:dns|ipv4|ipv6|unix|xds):")
 _OPERATION = re.compile(r"\boperations\[0\]\.[a-z]+\.")
 _LABEL = "labels."
 
 
-def _known_address(value: str) -> str:
-    if not _ADDRESS.fullmatch(value) or (not _SCHEME.match(value) and ":" not in value):
-        raise typer.BadParameter(f"{value!r} is not HOST:PORT")
-    return value
-
-
-Address = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        envvar=ADDRESS_VARIABLE,
-        metavar="HOST:PORT",
-        callback=_known_address,
-        help="Server to talk to.",
-    ),
-]
 AsJson = Annotated[
     bool,
     typer.Option(

@@ -11,17 +11,12 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
-from bursar.cli.connection import DEFAULT_ADDRESS, Address, AsJson
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import AsJson
 from bursar.cli.operator import CALL_TIMEOUT_S, message_json, operating
 from bursar.cli.policy import Actor, Org, login_name, minute_text, time_text
-from bursar.cli.render import (
-    amount_text,
-    console,
-    counters_table,
-    plain_table,
-    print_json,
-    print_plain,
-)
+from bursar.cli.printing import console, print_json, print_plain
+from bursar.cli.render import amount_text, counters_table, plain_table
 from bursar_client._decode import decode_counter, decode_meter
 from bursar_client.pb import policy_service_pb2 as pb
 from bursar_client.pb.policy_service_pb2_grpc import PolicyServiceStub

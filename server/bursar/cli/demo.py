@@ -19,9 +19,10 @@ from bursar.cli.demo_folder import DemoFolder, FolderUnusable
 from bursar.cli.demo_server import DemoServer, ServerNotStarted
 from bursar.cli.ledger_recount import ledger_checks
 from bursar.cli.leftovers import check_leftovers
+from bursar.cli.printing import console as make_console
+from bursar.cli.printing import plural, print_error, print_plain
 from bursar.cli.recount import PolicyUnusable, Recount
-from bursar.cli.render import console as make_console
-from bursar.cli.render import counter_name, plural, print_error, print_plain
+from bursar.cli.render import counter_name
 from bursar.cli.replayer import Replayer, while_away
 from bursar.cli.summary import (
     Check,
@@ -187,3 +188,8 @@ async def _keep_alive(server: DemoServer, note: Callable[[str], None]) -> None:
         except ServerNotStarted as error:
             note(str(error))
         await asyncio.sleep(_KEEP_ALIVE_INTERVAL_S)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)

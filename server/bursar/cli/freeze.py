@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bursar.cli.connection import DEFAULT_ADDRESS, SUBJECT_LEVELS, Address, subject_of
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import SUBJECT_LEVELS, subject_of
 from bursar.cli.operator import CALL_TIMEOUT_S, message_json, operating
 from bursar.cli.policy import Actor, AsPlainJson, Org, login_name, time_text
-from bursar.cli.render import console, print_json, print_plain
+from bursar.cli.printing import console, print_json, print_plain
 from bursar_client.pb import policy_service_pb2 as pb
 from bursar_client.pb import types_pb2 as types_pb
 from bursar_client.pb.policy_service_pb2_grpc import PolicyServiceStub

@@ -8,16 +8,11 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 
-from bursar.cli.connection import (
-    DEFAULT_ADDRESS,
-    SUBJECT_LEVELS,
-    Address,
-    AsJson,
-    Who,
-    subject_of,
-)
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import SUBJECT_LEVELS, AsJson, Who, subject_of
 from bursar.cli.operator import CALL_TIMEOUT_S, enum_name, message_json, operating, time_of
-from bursar.cli.render import amount_text, console, money_text, plural, print_json, print_plain
+from bursar.cli.printing import console, plural, print_json, print_plain
+from bursar.cli.render import amount_text, money_text
 from bursar.cli.span import Since, Until, Zone, print_recorded, stamp, time_given
 from bursar_client import Meter
 from bursar_client.pb import types_pb2 as types_pb
@@ -147,3 +142,8 @@ def _changed(change: pb.CounterChange) -> str:
         if (amount := getattr(change, what))
     ]
     return f"{name}: {', '.join(amounts) or 'unchanged'}"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(ledger)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import grpc.aio
 
+from bursar.cli.printing import plural
 from bursar.cli.recount import Committed, cost_nano_usd
-from bursar.cli.render import money_text, plural
+from bursar.cli.render import money_text
 from bursar.cli.summary import Check, first_of
 from bursar_client.pb import usage_service_pb2 as pb
 from bursar_client.pb.types_pb2 import Subject

@@ -12,8 +12,9 @@ from bursar.cli.callers import read_counters
 from bursar.cli.commit_log import CommitLog
 from bursar.cli.demo_folder import DemoFolder
 from bursar.cli.demo_server import DemoServer
+from bursar.cli.printing import plural, print_plain
 from bursar.cli.recount import Recount
-from bursar.cli.render import counter_name, plural, print_plain
+from bursar.cli.render import counter_name
 from bursar.cli.replayer import WATCH_INTERVAL_S, open_holds, subjects_of, while_away
 from bursar.cli.summary import Check, first_of, print_checks
 from bursar_client import AsyncClient

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from bursar.cli.render import counters_table, print_plain, used_percent
+from bursar.cli.printing import print_plain
+from bursar.cli.render import counters_table, used_percent
 from bursar.cli.tally import Tally
 from bursar_client import CounterStatus
 

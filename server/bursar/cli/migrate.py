@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.render import console, plural, print_error, print_json, print_plain
+from bursar.cli.printing import console, plural, print_error, print_json, print_plain
 
 if TYPE_CHECKING:
     from bursar.ledger.schema import SchemaStatus
@@ -123,3 +123,8 @@ def _print_status(found: SchemaStatus, as_json: bool) -> None:
         print_plain(out, ("unusable", "red"), f": {fault.message}")
     else:
         print_plain(out, ("usable", "green"), " by this release")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(migrate)

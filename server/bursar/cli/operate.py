@@ -10,26 +10,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bursar.cli.connection import (
-    COUNT_MAX,
-    DEFAULT_ADDRESS,
-    Address,
-    AsJson,
-    Model,
-    Provider,
-    Who,
-    connected,
-    subject_of,
-)
-from bursar.cli.render import (
-    amount_text,
-    console,
-    counters_table,
-    plain_table,
-    plural,
-    print_json,
-    print_plain,
-)
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import COUNT_MAX, AsJson, Model, Provider, Who, connected, subject_of
+from bursar.cli.printing import console, plural, print_json, print_plain
+from bursar.cli.render import amount_text, counters_table, plain_table
 from bursar_client import (
     BursarError,
     CommitOperation,

@@ -13,9 +13,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.text import Text
 
-from bursar.cli.connection import DEFAULT_ADDRESS, Address
+from bursar.cli.address import DEFAULT_ADDRESS, Address
 from bursar.cli.operator import CALL_TIMEOUT_S, message_json, operating, time_of
-from bursar.cli.render import console, plain_table, plural, print_error, print_json, print_plain
+from bursar.cli.printing import console, plural, print_error, print_json, print_plain
+from bursar.cli.render import plain_table
 from bursar_client.pb import policy_pb2 as policy_pb
 from bursar_client.pb import policy_service_pb2 as pb
 from bursar_client.pb.policy_service_pb2_grpc import PolicyServiceStub

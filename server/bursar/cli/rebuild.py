@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from bursar.cli.connection import DEFAULT_ADDRESS, Address
+from bursar.cli.address import DEFAULT_ADDRESS, Address
 from bursar.cli.operator import CALL_TIMEOUT_S, enum_name, operating, patiently
-from bursar.cli.render import console, plural, print_error, print_plain
+from bursar.cli.printing import console, plural, print_error, print_plain
 from bursar_client.pb import admin_service_pb2 as pb
 from bursar_client.pb.admin_service_pb2_grpc import AdminServiceStub
 
@@ -115,3 +115,8 @@ def _print(out: Console, status: pb.GetStatusResponse, ended: Mapping[int, str])
     counters = plural(sum(each.counter_count for each in rebuilds), "counter")
     holds = plural(sum(each.hold_count for each in rebuilds), "hold")
     print_plain(out, (plural(done, "shard"), "green"), f" loaded, with {counters} and {holds}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(rebuild)

@@ -12,8 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bursar.cli.address import DEFAULT_ADDRESS, Address
 from bursar.cli.callers import Pace
-from bursar.cli.connection import DEFAULT_ADDRESS, Address, AsJson, raise_exit
+from bursar.cli.connection import AsJson, raise_exit
+from bursar.cli.printing import console as make_console
+from bursar.cli.printing import plural, print_error, print_json
 from bursar.cli.recount import (
     PolicyUnusable,
     Recount,
@@ -21,8 +24,6 @@ from bursar.cli.recount import (
     counter_key,
     held_differences,
 )
-from bursar.cli.render import console as make_console
-from bursar.cli.render import plural, print_error, print_json
 from bursar.cli.replayer import Replayer, open_holds, while_away
 from bursar.cli.summary import (
     Check,
@@ -180,3 +181,8 @@ def _report(ended: _Ended) -> dict[str, object]:
             {"name": each.name, "passed": each.passed, "why": each.why} for each in ended.checks
         ],
     }
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(replay)

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from bursar.cli.callers import Pace, Record, over_limit, read_counters, run_calls
 from bursar.cli.live import LiveView
+from bursar.cli.printing import plural
 from bursar.cli.recount import CounterKey, counter_key
-from bursar.cli.render import plural
 from bursar.cli.tally import Tally
 from bursar.cli.workload import Call
 from bursar_client import AsyncClient, BursarError, CounterStatus, Hold, RetryableError, Subject

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bursar.cli.connection import ADDRESS_VARIABLE
-from bursar.cli.render import console, plural, print_error, print_plain
+from bursar.cli.address import ADDRESS_VARIABLE
+from bursar.cli.garbage import none_looked_for
+from bursar.cli.printing import console, plural, print_error, print_plain
 
 if TYPE_CHECKING:
     from bursar.domain.errors import Fault
@@ -84,10 +85,11 @@ def serve(
 
 
 def _serve_alone(settings: Settings, policy_files: list[tuple[str, str]]) -> None:
-    import uvloop
+    with none_looked_for():
+        import uvloop
 
-    from bursar.service.process import ServerProcess
-    from bursar.service.process import serve as run_server
+        from bursar.service.process import ServerProcess
+        from bursar.service.process import serve as run_server
 
     uvloop.run(run_server(ServerProcess(settings, policy_files=policy_files), _announce))
 
@@ -193,3 +195,9 @@ def _print_report(out: Console, report: dict[str, object]) -> None:
     for word, style, rows in (("error", "red", errors), ("warning", "yellow", warnings)):
         for row in rows:
             print_plain(out, "  ", (word, style), f" {row['path']}: {row['description']}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(serve)
+    app.command("check-policy")(check_policy)

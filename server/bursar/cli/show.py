@@ -7,10 +7,9 @@ from decimal import Decimal
 import typer
 from rich.console import Console
 
+from bursar.cli.address import DEFAULT_ADDRESS, Address
 from bursar.cli.connection import (
-    DEFAULT_ADDRESS,
     SUBJECT_LEVELS,
-    Address,
     AsJson,
     Model,
     Provider,
@@ -19,7 +18,8 @@ from bursar.cli.connection import (
     levels,
     subject_of,
 )
-from bursar.cli.render import amount_text, console, counters_table, print_json, print_plain
+from bursar.cli.printing import console, print_json, print_plain
+from bursar.cli.render import amount_text, counters_table
 from bursar_client import BudgetExplanation, Hold, PriceExplanation
 
 HOLDS_SHOWN_MAX = 1_000

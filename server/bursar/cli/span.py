@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from bursar.cli.operator import time_of
-from bursar.cli.render import print_plain
+from bursar.cli.printing import print_plain
 from bursar.domain.window import is_timezone, parse_duration_ms
 from bursar_client.pb import usage_service_pb2 as pb
 

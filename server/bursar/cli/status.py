@@ -8,16 +8,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from bursar.cli.connection import DEFAULT_ADDRESS, Address, AsJson
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import AsJson
 from bursar.cli.operator import CALL_TIMEOUT_S, enum_name, message_json, operating, time_of
-from bursar.cli.render import (
-    console,
-    money_text,
-    plain_table,
-    plural,
-    print_json,
-    print_plain,
-)
+from bursar.cli.printing import console, plural, print_json, print_plain
+from bursar.cli.render import money_text, plain_table
 from bursar.domain.window import format_duration
 from bursar_client.pb import admin_service_pb2 as pb
 from bursar_client.pb.admin_service_pb2_grpc import AdminServiceStub
@@ -150,3 +145,8 @@ def _print_rebuilds(out: Console, rebuilds: Sequence[pb.RebuildEvent]) -> None:
             f"{each.resent_count:,}",
         )
     out.print(table)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(status)

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bursar.cli.live import fullest_of_each
+from bursar.cli.printing import plural, print_plain
 from bursar.cli.recount import Committed, CounterKey, Recount, cost_nano_usd
-from bursar.cli.render import counters_table, money_text, plain_table, plural, print_plain
+from bursar.cli.render import counters_table, money_text, plain_table
 from bursar.cli.tally import Tally
 from bursar_client import CounterStatus
 

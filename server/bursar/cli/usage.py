@@ -8,16 +8,10 @@ from typing import Annotated
 
 import typer
 
-from bursar.cli.connection import (
-    DEFAULT_ADDRESS,
-    SUBJECT_LEVELS,
-    Address,
-    AsJson,
-    Who,
-    subject_of,
-)
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import SUBJECT_LEVELS, AsJson, Who, subject_of
 from bursar.cli.operator import CALL_TIMEOUT_S, enum_name, message_json, operating, time_of
-from bursar.cli.render import console, plural, print_json, print_plain
+from bursar.cli.printing import console, plural, print_json, print_plain
 from bursar.cli.span import (
     LAST,
     Since,
@@ -124,3 +118,8 @@ def _read(
             request.page_token = answer.next_page_token
             if not answer.next_page_token or len(rows) >= ROWS_MAX:
                 return rows, answer
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(usage)

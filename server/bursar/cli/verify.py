@@ -8,9 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from bursar.cli.connection import DEFAULT_ADDRESS, Address, AsJson
+from bursar.cli.address import DEFAULT_ADDRESS, Address
+from bursar.cli.connection import AsJson
 from bursar.cli.operator import enum_name, message_json, operating, patiently
-from bursar.cli.render import console, plural, print_json, print_plain
+from bursar.cli.printing import console, plural, print_json, print_plain
 from bursar_client.pb import usage_service_pb2 as pb
 from bursar_client.pb.usage_service_pb2_grpc import UsageServiceStub
 
@@ -103,3 +104,8 @@ def _print_difference(out: Console, difference: pb.Difference) -> None:
     done = (", repaired", "green") if difference.repaired else ""
     print_plain(out, (f"{kind} ", "bold"), f"{difference.name} (shard {difference.shard})")
     print_plain(out, f"    {difference.field}: the ledger says {ledger}, there is {found}", done)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(verify)
