@@ -51,7 +51,9 @@ class ScriptedSessions:
 
     Attributes:
         streams: All that were opened.
-        refuse: The code that every stream ends with at once, or None.
+        refuse: The code that every stream ends with at its first message, or None.
+        refuse_unread: Whether it ends before that, so that the message may meet its end.
+        refused: Set once a stream has ended so.
         silent: Whether streams take operations and neither carry them out nor answer.
         script: What becomes of the next answers: the code that their stream ends with instead,
             after the operation was carried out.
@@ -60,6 +62,8 @@ class ScriptedSessions:
     def __init__(self, result: Callable[[Message], Message]) -> None:
         self.streams: list[ScriptedStream] = []
         self.refuse: grpc.StatusCode | None = None
+        self.refuse_unread = False
+        self.refused = threading.Event()
         self.silent = False
         self.script: deque[grpc.StatusCode] = deque()
         self._result = result
@@ -72,6 +76,9 @@ class ScriptedSessions:
         stream = ScriptedStream()
         self.streams.append(stream)
         if self.refuse is not None:
+            context.add_callback(self.refused.set)
+            if not self.refuse_unread:
+                next(requests)
             context.abort(self.refuse, "no streams here")
         threading.Thread(target=self._read, args=(stream, requests), daemon=True).start()
         for out in stream.outgoing():

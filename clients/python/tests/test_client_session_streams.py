@@ -174,6 +174,39 @@ async def test_where_streams_are_refused_all_goes_by_unary_calls(
     assert len(server.sessions.streams) == streams
 
 
+@pytest.mark.parametrize("code", [CODE.UNAVAILABLE, CODE.CANCELLED, CODE.UNIMPLEMENTED])
+async def test_an_end_that_a_message_meets_is_not_taken_for_a_refusal(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, code: grpc.StatusCode
+) -> None:
+    """Goal: where gRPC tells INTERNAL in place of what the server said, nobody believes it.
+
+    Method: the event loop stands still until the server has ended the stream; then it writes.
+    """
+    sessions, met = server.sessions, 0
+    write = grpc.aio._call.StreamStreamCall.write
+
+    async def write_late(call: grpc.aio.StreamStreamCall, message: object) -> None:
+        nonlocal met
+        await call.wait_for_connection()
+        assert sessions.refused.wait(WAIT_S)
+        sessions.refused.clear()
+        try:
+            await write(call, message)
+        except grpc.aio.AioRpcError as error:
+            met += error.code() is CODE.INTERNAL
+            raise
+
+    monkeypatch.setattr(grpc.aio._call.StreamStreamCall, "write", write_late)
+    sessions.refuse, sessions.refuse_unread = code, True
+    async with asyncio.timeout(WAIT_S):
+        while not met:
+            sessions.streams.clear()
+            async with connect("async", server.address) as client:
+                for _ in range(3):
+                    await client.try_reserve(**ASK)
+    assert len(sessions.streams) == 2
+
+
 async def test_streams_that_are_held_back_are_not_waited_for(
     make: MakeClient, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

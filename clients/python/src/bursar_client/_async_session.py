@@ -228,7 +228,7 @@ class AsyncSession:
         code = grpc.StatusCode.OK
         make_error: Callable[[], BursarError] = ended
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, grpc.aio.AioRpcError):
+        if isinstance(error, grpc.aio.AioRpcError) and not _is_of_a_write(error, stream):
             failed = error
             code = error.code()
             make_error = lambda: error_of_call(failed)  # noqa: E731
@@ -281,6 +281,18 @@ class AsyncSession:
             asked.end(make_error())
         if len(self._queue) and self._stream is None and not self._closed:
             self._write_soon(self._current())
+
+
+def _is_of_a_write(error: grpc.aio.AioRpcError, stream: _AsyncStream) -> bool:
+    """Whether a stream's end says nothing of why: it met a write.
+
+    gRPC then tells INTERNAL of its own in place of what the server said, which is not to be known
+    any more (grpc/grpc#36066).
+    """
+    writing = stream.writing
+    if error.code() is not grpc.StatusCode.INTERNAL or writing is None or not writing.done():
+        return False
+    return not writing.cancelled() and isinstance(writing.exception(), grpc.aio.AioRpcError)
 
 
 def _wake(outcome: asyncio.Future[None]) -> None:
