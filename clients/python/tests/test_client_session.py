@@ -108,7 +108,7 @@ async def test_cancelled_callers_harm_nobody(server: ScriptedServer) -> None:  #
         assert len(server.sessions.streams) == 1
         assert server.names().count("Reserve") == COUNT + 1, "nothing was sent again"
         await ready(client)
-        assert not client._transport._session._stream.in_flight
+        assert not client._transport._session._streams.current.in_flight
 
 
 async def test_a_careless_session_is_harmed_by_cancelled_callers(

@@ -116,8 +116,7 @@ async def test_a_draining_server_is_left(make: MakeClient, server: ScriptedServe
 def _streams_of(client: AnyClient) -> list[bool]:
     """Return of each open stream whether it is retired."""
     session = getattr(client, "inner", client)._transport._session
-    streams = getattr(session, "_streams", None) or session._threads
-    return [each.retired for each in list(streams)]
+    return [each.retired for each in list(session._streams.open)]
 
 
 async def test_draining_is_sent_again_at_once(make: MakeClient, server: ScriptedServer) -> None:

@@ -36,6 +36,11 @@ def operation(reservation_id: str = "acme/1", deadline_s: float = TIMEOUT_S) -> 
     return Asked("release", request, TIMEOUT_S, deadline_s, lambda: None)
 
 
+def a_stream() -> Stream:
+    """Return a stream that nobody writes."""
+    return Stream(ends_s=60, wake=lambda: None, cancel=lambda: None)
+
+
 def put(waiting: SessionQueue, stream: Stream, *operations: Asked) -> None:
     for each in operations:
         waiting.put(each, stream)
@@ -58,7 +63,7 @@ def released(number: int) -> authority_pb.SessionResult:
 
 
 def test_all_that_waits_goes_together_in_order() -> None:
-    waiting, stream = SessionQueue(), Stream(ends_s=60)
+    waiting, stream = SessionQueue(), a_stream()
     put(waiting, stream, operation("acme/a"), operation("acme/b"), operation("acme/c"))
     message = waiting.take(stream, 0)
     assert message is not None
@@ -73,7 +78,7 @@ def test_all_that_waits_goes_together_in_order() -> None:
 
 @pytest.mark.parametrize("count", [OPERATIONS_MAX - 1, OPERATIONS_MAX, OPERATIONS_MAX + 1])
 def test_operations_of_a_message_are_bounded(count: int) -> None:
-    waiting, stream = SessionQueue(), Stream(ends_s=60)
+    waiting, stream = SessionQueue(), a_stream()
     put(waiting, stream, *(operation() for _ in range(count)))
     sizes = []
     while (message := waiting.take(stream, 0)) is not None:
@@ -82,7 +87,7 @@ def test_operations_of_a_message_are_bounded(count: int) -> None:
 
 
 def test_bytes_of_a_message_are_bounded() -> None:
-    waiting, stream = SessionQueue(), Stream(ends_s=60)
+    waiting, stream = SessionQueue(), a_stream()
     put(waiting, stream, *(operation("x" * 50_000) for _ in range(40)))
     put(waiting, stream, operation("y" * 2 * MESSAGE_BYTES_MAX))
     put(waiting, stream, operation("z"))
@@ -94,7 +99,7 @@ def test_bytes_of_a_message_are_bounded() -> None:
 
 
 def test_an_answer_finds_its_caller_and_is_dropped_where_the_caller_has_gone() -> None:
-    waiting, stream = SessionQueue(), Stream(ends_s=60)
+    waiting, stream = SessionQueue(), a_stream()
     gone, kept, unsent = operation(), operation(), operation()
     put(waiting, stream, gone, kept)
     waiting.take(stream, 0)
@@ -128,7 +133,7 @@ def test_an_answer_that_is_none(result: authority_pb.OperationResult) -> None:
 )
 def test_the_timeout_that_is_sent(now_s: float, timeout_s: float) -> None:
     """A server carries out together what has one timeout, so short waits do not change it."""
-    waiting, stream = SessionQueue(), Stream(ends_s=60)
+    waiting, stream = SessionQueue(), a_stream()
     put(waiting, stream, operation())
     message = waiting.take(stream, now_s)
     assert message is not None
@@ -156,7 +161,7 @@ class HeldStream:
 
 def waits(session: SyncSession, count: int) -> None:
     deadline_s = time.monotonic() + WAIT_S
-    while len(session._queue) < count:
+    while len(session._streams.waiting) < count:
         assert time.monotonic() < deadline_s, "not asked in time"
         time.sleep(POLL_S)
 

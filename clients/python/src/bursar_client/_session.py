@@ -87,6 +87,11 @@ class Asked:
             self.outcome = outcome
             self.wake()
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether a server has answered."""
+        return isinstance(self.outcome, authority_pb.OperationResult)
+
     def answer(self) -> Message:
         """Return the answer, as the unary call would.
 
@@ -112,13 +117,19 @@ class Stream:
 
     Attributes:
         ends_s: When it takes nothing more, so that load spreads to other servers.
+        wake: Lets whoever writes it look: something waits for it, or it takes nothing more.
+        cancel: Ends it, whatever is in flight; whoever reads it learns of that.
         in_flight: What it has taken and not answered, by number.
         answer_count: Messages that came.
         retired: Whether it takes nothing more; what is in flight may still be answered.
     """
 
-    def __init__(self, ends_s: float) -> None:
+    def __init__(
+        self, ends_s: float, wake: Callable[[], object], cancel: Callable[[], object]
+    ) -> None:
         self.ends_s = ends_s
+        self.wake = wake
+        self.cancel = cancel
         self.in_flight: dict[int, Asked] = {}
         self.answer_count = 0
         self.retired = False
@@ -126,8 +137,6 @@ class Stream:
     def take_answers(self, response: authority_pb.SessionResponse) -> None:
         """Hand answers to their callers; those of callers who have gone are dropped."""
         self.answer_count += 1
-        if response.draining:
-            self.retired = True
         in_flight = self.in_flight
         for result in response.results:
             asked = in_flight.pop(result.correlation_id, None)
