@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,7 +20,31 @@ CONNECT_TIMEOUT_S = 30.0
 # Two runs may share one PostgreSQL.
 TEMPLATE = f"bursar_template_{secrets.token_hex(4)}"
 
-_of_the_run: list[str] = []
+
+class _Spares:
+    """Copies of the template, each made while a test uses the one before.
+
+    A copy takes longer than many a test, most of it in a process of PostgreSQL's.
+    """
+
+    def __init__(self, postgres_url: str) -> None:
+        self._postgres_url = postgres_url
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._next = self._thread.submit(_make_database, postgres_url, TEMPLATE)
+
+    def take(self) -> str:
+        """Return the URL of a database that nobody else gets."""
+        taken = self._next
+        self._next = self._thread.submit(_make_database, self._postgres_url, TEMPLATE)
+        return taken.result()
+
+    def close(self) -> None:
+        """Drop the one that nobody took."""
+        with self._thread:
+            drop_database(self._postgres_url, self._next.result())
+
+
+_of_the_run: dict[str, _Spares] = {}
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:
@@ -68,8 +92,9 @@ def template(postgres_url: str) -> Iterator[None]:
     execute(postgres_url, f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
     try:
         migrate(url_of(postgres_url, TEMPLATE))
-        _of_the_run.append(postgres_url)
-        yield
+        _of_the_run[postgres_url] = spares = _Spares(postgres_url)
+        with closing(spares):
+            yield
     finally:
         _of_the_run.clear()
         drop_database(postgres_url, TEMPLATE)
@@ -82,8 +107,13 @@ def new_database(postgres_url: str, *, migrated: bool = True) -> str:
         postgres_url: What the fixture of that name gives.
         migrated: Whether it has the schema of this release; else it is empty.
     """
+    if migrated:
+        return _of_the_run[postgres_url].take()
+    return _make_database(postgres_url, "template0")
+
+
+def _make_database(postgres_url: str, source: str) -> str:
     name = f"t{secrets.token_hex(6)}"
-    source = TEMPLATE if migrated else "template0"
     execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {source}")
     return url_of(postgres_url, name)
 
