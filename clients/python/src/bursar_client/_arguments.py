@@ -198,8 +198,10 @@ def settling_of(
 
 def _picked(kind: type[Value], arguments: Mapping[str, Any]) -> Value:
     # What is None is as if it was not given.
-    names = [name for name in arguments if name in kind.__slots__]
-    return kind(**{name: arguments[name] for name in names if arguments[name] is not None})
+    names = kind.__slots__
+    return kind(
+        **{name: value for name, value in arguments.items() if value is not None and name in names}
+    )
 
 
 def _check(kind: type[Any], arguments: Mapping[str, Any]) -> None:

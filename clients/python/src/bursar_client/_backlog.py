@@ -5,11 +5,17 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import uuid
 from collections import deque
 from dataclasses import dataclass
 
 from bursar_client._errors import BursarError, Unsettled
-from bursar_client._operations import CommitOperation, RecordOperation, SettleOperation
+from bursar_client._operations import (
+    CommitOperation,
+    RecordOperation,
+    ReleaseOperation,
+    SettleOperation,
+)
 from bursar_client._values import Subject
 
 
@@ -21,7 +27,7 @@ class Pending:
         lane: What it must stay in order with: the reservation.
         operation: What to send now; a commit may turn into a record.
         subject: Who spent, for the record.
-        record_request_id: Id of that record.
+        known_record_id: Id of that record where a caller brings it; empty: derived where needed.
         first_try_s: When it was tried first, by the client's clock.
         attempt_count: Attempts that have failed.
         error: Of the last attempt.
@@ -30,7 +36,7 @@ class Pending:
     lane: str
     operation: SettleOperation
     subject: Subject
-    record_request_id: str
+    known_record_id: str
     first_try_s: float
     attempt_count: int = 0
     error: BursarError | None = None
@@ -46,6 +52,13 @@ class Pending:
         return (
             isinstance(self.operation, RecordOperation) and self.lane != self.operation.request_id
         )
+
+    @property
+    def record_request_id(self) -> str:
+        """Id of the record that it is, or may become."""
+        if isinstance(self.operation, RecordOperation):
+            return self.operation.request_id
+        return self.known_record_id or _derived_record_id(self.operation)
 
     def unsettled(self) -> Unsettled:
         """Return what a caller needs to settle it later."""
@@ -143,3 +156,11 @@ class Backlog:
 
     def _push(self, pending: Pending, due_s: float) -> None:
         heapq.heappush(self._due, (due_s, next(self._order), pending))
+
+
+def _derived_record_id(operation: CommitOperation | ReleaseOperation) -> str:
+    # Derived, so that whoever books it twice finds the first; short whatever the reservation's
+    # id is; of its own for every partial commit.
+    sequence = operation.sequence if isinstance(operation, CommitOperation) else 0
+    name = f"{operation.reservation_id}\n{sequence}"
+    return f"record-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -40,6 +41,9 @@ from bursar_client.pb import budget_authority_service_pb2 as authority_pb
 from bursar_client.pb import types_pb2 as types_pb
 
 Member = TypeVar("Member", bound=StrEnum)
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_NOTHING_TO_DO = Directive()
 
 
 class _ProtoEnum(Protocol):
@@ -152,9 +156,10 @@ def decode_counters(messages: Iterable[types_pb.CounterStatus]) -> tuple[Counter
 
 def decode_counter(message: types_pb.CounterStatus) -> CounterStatus:
     """Return one counter."""
+    partition = message.partition
     return CounterStatus(
         budget=message.budget,
-        partition=dict(message.partition),
+        partition={level: partition[level] for level in partition},
         meter=decode_meter(message.meter),
         custom_meter=message.custom_meter,
         unlimited=message.unlimited,
@@ -189,11 +194,13 @@ def decode_duration(message: Duration) -> timedelta:
 
 def decode_time(message: Timestamp) -> datetime:
     """Return a time in UTC, to the microsecond."""
-    return message.ToDatetime(tzinfo=UTC)
+    return _time(message.seconds, message.nanos)
 
 
 def decode_directive(message: types_pb.Directive) -> Directive:
     """Return a directive; fields that were not sent are None."""
+    if not message.ByteSize():
+        return _NOTHING_TO_DO
 
     def given(name: str) -> bool:
         return message.HasField(name)
@@ -240,6 +247,12 @@ def decode_directive(message: types_pb.Directive) -> Directive:
             for each in message.notices
         ),
     )
+
+
+# The windows of many counters begin and end at the same few times.
+@lru_cache(maxsize=1_024)
+def _time(seconds: int, nanos: int) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds, microseconds=nanos // 1_000)
 
 
 def _denial(

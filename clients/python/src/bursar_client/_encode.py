@@ -24,6 +24,9 @@ _DEGRADATIONS = {each: f"DEGRADATION_{each.name}" for each in Degradation}
 _OUTCOMES = {each: f"OUTCOME_{each.name}" for each in Outcome}
 
 
+# A map that is empty costs more than all the rest of its message, so None stands for it.
+
+
 def encode_subject(subject: Subject) -> types_pb.Subject:
     """Return a subject's message."""
     return types_pb.Subject(
@@ -33,7 +36,7 @@ def encode_subject(subject: Subject) -> types_pb.Subject:
         agent=subject.agent,
         user=subject.user,
         task=subject.task,
-        labels=subject.labels,
+        labels=subject.labels or None,
     )
 
 
@@ -129,7 +132,7 @@ def _estimate(estimate: Estimate) -> types_pb.Estimate:
         max_output_tokens=estimate.max_output_tokens,
         min_output_tokens=estimate.min_output_tokens,
         requests=estimate.requests,
-        custom_meters=estimate.custom_meters,
+        custom_meters=estimate.custom_meters or None,
         cache_read_tokens=estimate.cache_read_tokens,
         cache_write_tokens=estimate.cache_write_tokens,
         input_audio_tokens=estimate.input_audio_tokens,
@@ -151,7 +154,7 @@ def encode_usage(usage: Usage) -> types_pb.Usage:
         reasoning_tokens=usage.reasoning_tokens,
         output_audio_tokens=usage.output_audio_tokens,
         requests=usage.requests,
-        custom_meters=usage.custom_meters,
+        custom_meters=usage.custom_meters or None,
     )
 
 

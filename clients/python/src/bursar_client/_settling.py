@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -153,11 +152,10 @@ class Settler:
     ) -> Pending:
         """Return a settlement to be sent."""
         if isinstance(operation, RecordOperation):
-            lane = record_id = operation.request_id
+            lane = operation.request_id
         else:
             lane = operation.reservation_id
-            record_id = record_request_id or _record_request_id(operation)
-        return Pending(lane, operation, subject, record_id, self._clock())
+        return Pending(lane, operation, subject, record_request_id, self._clock())
 
     def settle(self, pending: Pending) -> Steps[Settlement]:
         """Send a settlement, or leave it to the background.
@@ -379,14 +377,6 @@ def log_unsettled(event: str, unsettled: Unsettled) -> None:
         unsettled.record_request_id,
         unsettled.error,
     )
-
-
-def _record_request_id(operation: CommitOperation | ReleaseOperation) -> str:
-    # Derived, so that whoever books it twice finds the first; short whatever the reservation's
-    # id is; of its own for every partial commit.
-    sequence = operation.sequence if isinstance(operation, CommitOperation) else 0
-    name = f"{operation.reservation_id}\n{sequence}"
-    return f"record-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
 
 
 def _settlement(pending: Pending, state: HoldState, *, queued: bool = False) -> Settlement:
