@@ -24,7 +24,7 @@ from bursar import failpoints
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import error_reason_pb2, types_pb2
 from bursar.pb import usage_service_pb2 as usage_pb
-from bursar.service.admission import Admission
+from bursar.service.admission import ALWAYS, Admission
 from bursar.service.errors import PUSHBACK_KEY
 from polling import eventually_async
 
@@ -251,6 +251,20 @@ async def test_a_hot_session_leaves_room(redis_url: str) -> None:
             await stream.done_writing()
             assert await stream.read() is grpc.aio.EOF
         assert (operations_of(service).in_progress, operations_of(service).orgs) == (0, 0)
+
+
+async def test_what_is_let_in_follows_what_ends(redis_url: str) -> None:
+    """Goal: no more is let in than ends in time (T59). Method: a Redis that falls silent."""
+    async with stalled(redis_url) as (service, proxy):
+        first = in_progress(service, 1)
+
+        async def only_a_burst() -> bool:
+            return {calls_of(service).limit, operations_of(service).limit} == {ALWAYS}
+
+        await eventually_async(only_a_burst)
+        await proxy.heal()
+        [answer] = await asyncio.gather(*first)
+        assert answer.decision == GRANTED
 
 
 async def test_what_operators_see_of_load(redis_url: str) -> None:
