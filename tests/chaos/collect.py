@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -30,9 +31,11 @@ _QUERIES = {
     "journal_rejects": "SELECT shard, epoch, stream_id, fault FROM journal_rejects",
 }
 
-# Fields of a hold and of its entries, as the scripts keep them.
-_STATE, _EXPIRE_MS, _ENTRIES = 0, 2, 9
-_COUNTER, _SLOT, _HELD = 0, 5, 8
+# A hold as the scripts keep it: numbers, of which the last ones say how long the texts behind them
+# are; what an entry has for each counter; and where of these there is what.
+_NUMBERS, _ENTRY = struct.Struct("<BBH8qHIHIIIHII"), struct.Struct("<Bqqq")
+_STATE, _EXPIRE_MS, _SIZES = 0, 3, 11
+_COUNTERS, _ENTRIES = 4, 5
 
 
 async def ledger_rows(database_url: str) -> list[dict[str, Any]]:
@@ -45,7 +48,7 @@ async def ledger_rows(database_url: str) -> list[dict[str, Any]]:
                 for record in await connection.fetch(query):
                     row = {"table": table, **record}
                     if "hold" in row:
-                        row["entries"] = _entries(_unpack(row.pop("hold")))
+                        row["entries"] = _entries(row.pop("hold"))
                     rows.append(row)
         return rows
     finally:
@@ -81,14 +84,14 @@ def _rows_of(client: redis.Redis, key: str) -> Iterator[dict[str, Any]]:
             yield {"what": "counter", "shard": shard, "counter_id": rest[0], "fields": fields}
         case "h":
             if (packed := client.get(key)) is not None:
-                hold = _unpack(packed)
+                numbers = _NUMBERS.unpack_from(packed)
                 yield {
                     "what": "hold",
                     "shard": shard,
                     **_name(rest[0]),
-                    "state": hold[_STATE],
-                    "expire_at_ms": hold[_EXPIRE_MS],
-                    "entries": _entries(hold),
+                    "state": numbers[_STATE],
+                    "expire_at_ms": numbers[_EXPIRE_MS],
+                    "entries": _entries(packed),
                 }
         case "x":
             for name, due_ms in client.zrange(key, 0, -1, withscores=True):
@@ -113,16 +116,20 @@ def _name(text: str) -> dict[str, str]:
     return {"org": org, "hold_id": hold_id}
 
 
-def _entries(hold: list[Any]) -> list[dict[str, Any]]:
-    return [
-        {"counter_id": entry[_COUNTER].decode(), "slot": entry[_SLOT], "held": entry[_HELD]}
-        for entry in hold[_ENTRIES] or ()
-    ]
-
-
-def _unpack(data: bytes) -> list[Any]:
-    hold: list[Any] = msgpack.unpackb(data, raw=True, strict_map_key=False)
-    return hold
+def _entries(packed: bytes) -> list[dict[str, Any]]:
+    texts, at = [], _NUMBERS.size
+    for size in _NUMBERS.unpack_from(packed)[_SIZES:]:
+        texts.append(packed[at : at + size])
+        at += size
+    counters, entries, at = texts[_COUNTERS], [], 0
+    for _, slot, held, _ in _ENTRY.iter_unpack(texts[_ENTRIES]):
+        length = int.from_bytes(counters[at : at + 2], "little")
+        description = msgpack.Unpacker(raw=False)
+        description.feed(counters[at + 2 : at + 2 + length])
+        *_, counter_id = description
+        entries.append({"counter_id": counter_id, "slot": slot, "held": held})
+        at += 2 + length
+    return entries
 
 
 def main(database_url: str, redis_url: str, folder: str) -> None:

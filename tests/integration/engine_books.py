@@ -3,7 +3,7 @@
 This is an independent account. It reads nothing but journal entries and adds up in Python integers.
 An event is {verb, key, packed hold after it, deltas, note}. What it added to each counter is
 computed here from the hold before it and the hold after it; the deltas, {held, committed, credit}
-by entry, must say the same:
+by entry or what of it the event can add, must say the same:
 
     reserve         it holds what each entry of the hold says
     commit, commit_partial, release
@@ -19,10 +19,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis.asyncio as redis
-from engine_state import Entry, counters, expiries, holds, journal, packed_holds, unpack
+from engine_state import (
+    Entry,
+    KeptEntry,
+    KeptHold,
+    counters,
+    deltas_of,
+    expiries,
+    holds,
+    journal,
+    kept_hold,
+    packed_holds,
+)
 
 from bursar.engine.keys import KIND_ROLLING, KIND_TASK, Keys
 from bursar.engine.operations import HoldState
@@ -84,7 +94,8 @@ class Books:
         for verb, key, packed, deltas, _ in entry.events:
             kind, name = verb.decode(), key.decode()
             self.events[kind, name] += 1
-            after, told = unpack(packed), _triples(deltas)
+            after = kept_hold(packed)
+            told = deltas_of(deltas, len(after.entries))
             match kind:
                 case "reserve":
                     added = self._reserve(name, after)
@@ -109,38 +120,39 @@ class Books:
                 self.committed[each.counter][each.slot] += committed
                 self.credit[each.counter] += credit
 
-    def _reserve(self, name: str, hold: list[Any]) -> list[Triple]:
+    def _reserve(self, name: str, hold: KeptHold) -> list[Triple]:
         assert name not in self.holds, f"{name} is reserved twice"
-        entries = [_book_entry(each) for each in hold[9]]
-        self.holds[name] = BookHold("open", hold[2], hold[3], hold[18], entries)
+        entries = [_book_entry(each) for each in hold.entries]
+        self.holds[name] = BookHold("open", hold.expire_ms, hold.ttl_ms, hold.output_now, entries)
         return [(entry.held, 0, 0) for entry in entries]
 
-    def _record(self, name: str, hold: list[Any]) -> list[Triple]:
+    def _record(self, name: str, hold: KeptHold) -> list[Triple]:
         assert name not in self.holds, f"{name} is recorded over something"
-        entries = [_book_entry(each) for each in hold[9]]
+        entries = [_book_entry(each) for each in hold.entries]
         self.holds[name] = BookHold("recorded", 0, 0, 0, entries)
-        return [(0, amount, 0) for amount in hold[13][::SETTLED_WIDTH]]
+        return [(0, amount, 0) for amount in hold.settled[::SETTLED_WIDTH]]
 
-    def _adjust(self, name: str, hold: list[Any], committed: list[int]) -> list[Triple]:
+    def _adjust(self, name: str, hold: KeptHold, committed: list[int]) -> list[Triple]:
         assert name not in self.holds, f"{name} is adjusted twice"
-        entries = [_book_entry(each) for each in hold[9]]
-        credits = [each[9] for each in hold[9]]
-        state = "credit" if hold[2] else "adjusted"
-        self.holds[name] = BookHold(state, hold[2], 0, 0, entries, credits=credits)
+        entries = [_book_entry(each) for each in hold.entries]
+        credits = [each.reserved for each in hold.entries]
+        state = "credit" if hold.expire_ms else "adjusted"
+        self.holds[name] = BookHold(state, hold.expire_ms, 0, 0, entries, credits=credits)
         return [(0, *pair) for pair in zip(committed, credits, strict=True)]
 
-    def _extend(self, name: str, after: list[Any]) -> list[Triple]:
+    def _extend(self, name: str, after: KeptHold) -> list[Triple]:
         hold = self.holds[name]
         assert hold.state == "open", f"{name} is extended but {hold.state}"
         added = []
-        for entry, changed in zip(hold.entries, map(_book_entry, after[9]), strict=True):
+        for entry, changed in zip(hold.entries, map(_book_entry, after.entries), strict=True):
             assert (entry.counter, entry.slot) == (changed.counter, changed.slot)
             added.append((changed.held - entry.held, 0, 0))
             entry.held = changed.held
-        hold.expire_ms, hold.ttl_ms, hold.output_tokens = after[2], after[3], after[18]
+        hold.expire_ms, hold.ttl_ms = after.expire_ms, after.ttl_ms
+        hold.output_tokens = after.output_now
         return added
 
-    def _expire(self, name: str, after: list[Any]) -> list[Triple]:
+    def _expire(self, name: str, after: KeptHold) -> list[Triple]:
         hold = self.holds[name]
         if hold.state == "credit":
             hold.state = "adjusted"
@@ -148,15 +160,15 @@ class Books:
         assert hold.state == "open", f"{name} expires but is {hold.state}"
         hold.state = "expired"
         added = []
-        for entry, changed in zip(hold.entries, after[9], strict=True):
-            added.append((-entry.held, changed[10], 0))
-            entry.held, entry.booked = 0, changed[10]
+        for entry, changed in zip(hold.entries, after.entries, strict=True):
+            added.append((-entry.held, changed.booked, 0))
+            entry.held, entry.booked = 0, changed.booked
         return added
 
-    def _settle(self, kind: str, name: str, time_ms: int, after: list[Any]) -> list[Triple]:
-        hold, settled = self.holds[name], after[13]
+    def _settle(self, kind: str, name: str, time_ms: int, after: KeptHold) -> list[Triple]:
+        hold, settled = self.holds[name], after.settled
         assert hold.state in ("open", "expired"), f"{name} is settled but {hold.state}"
-        for each in after[9][len(hold.entries) :]:
+        for each in after.entries[len(hold.entries) :]:
             entry = _book_entry(each)
             entry.held = 0
             hold.entries.append(entry)
@@ -168,24 +180,18 @@ class Books:
             returned = min(entry.held, amount) if partial else entry.held
             added.append((-returned, amount - entry.booked, 0))
             entry.held, entry.booked = entry.held - returned, 0
-        hold.fingerprint = after[11]
+        hold.fingerprint = after.settle_fingerprint
         if partial:
-            assert after[15] == hold.parts + 1
-            hold.parts, hold.expire_ms = after[15], time_ms + hold.ttl_ms
+            assert after.sequence == hold.parts + 1
+            hold.parts, hold.expire_ms = after.sequence, time_ms + hold.ttl_ms
         else:
             unused = kind == "release" and hold.parts == 0
             hold.state = "released" if unused else "committed"
         return added
 
 
-def _book_entry(fields: list[Any]) -> BookEntry:
-    return BookEntry(fields[0].decode(), fields[1], fields[5], fields[8])
-
-
-def _triples(flat: list[int]) -> list[Triple]:
-    numbers = list(flat)
-    assert len(numbers) % 3 == 0
-    return list(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
+def _book_entry(entry: KeptEntry) -> BookEntry:
+    return BookEntry(entry.counter, entry.kind, entry.slot, entry.held)
 
 
 async def read_books(store: redis.Redis, keys: Keys) -> Books:

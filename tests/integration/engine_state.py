@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,75 @@ class Entry:
 def unpack(data: bytes) -> list[Any]:
     """Read MessagePack as Redis writes it: texts are bytes, an empty list may be an empty map."""
     return msgpack.unpackb(data, raw=True, strict_map_key=False)
+
+
+def _events(data: bytes) -> list[list[Any]]:
+    parts = unpack(data)
+    return [parts[at : at + 5] for at in range(0, len(parts), 5)]
+
+
+@dataclass(frozen=True)
+class KeptEntry:
+    """One counter of a hold, as the scripts keep it; booked: what its expiry charges."""
+
+    counter: str
+    kind: int
+    slot: int
+    held: int
+    reserved: int
+    booked: int
+
+
+@dataclass(frozen=True)
+class KeptHold:
+    """What the books look at of a hold, read by itself: not by what the server reads it with."""
+
+    payload: bytes
+    expire_ms: int
+    ttl_ms: int
+    output_now: int
+    sequence: int
+    entries: list[KeptEntry]
+    settle_fingerprint: bytes
+    settled: tuple[int, ...]
+
+
+_KEPT = struct.Struct("<BBH8qHIHIIIHII")
+
+
+def kept_hold(data: bytes) -> KeptHold:
+    """Read a hold as `lua/shared/holds.lua` describes it."""
+    numbers = _KEPT.unpack_from(data)
+    texts, at = [], _KEPT.size
+    for size in numbers[11:]:
+        texts.append(data[at : at + size])
+        at += size
+    assert at == len(data)
+    counters, entries, fingerprint, settled = texts[4:8]
+    kept, at = [], 0
+    for flags, slot, held, reserved in struct.iter_unpack("<Bqqq", entries):
+        assert flags < 8
+        [length] = struct.unpack_from("<H", counters, at)
+        at += 2 + length
+        described = msgpack.Unpacker(raw=False)
+        described.feed(counters[at - length : at])
+        kind, _, _, _, _, counter = described
+        charged = reserved if flags & 1 and not flags & 2 else 0
+        kept.append(KeptEntry(counter, kind, slot, held, reserved, charged))
+    assert at == len(counters)
+    amounts = struct.unpack(f"<{len(settled) // 8}q", settled)
+    return KeptHold(
+        texts[1], numbers[3], numbers[4], numbers[7], numbers[8], kept, fingerprint, amounts
+    )
+
+
+def deltas_of(data: bytes, entries: int) -> list[tuple[int, int, int]]:
+    """Read what an event added to each counter: {held, committed, credit}."""
+    numbers = struct.unpack(f"<{len(data) // 8}q", data)
+    width = len(numbers) // entries if entries else 1
+    assert width * entries == len(numbers) and 1 <= width <= 3
+    rows = [numbers[at : at + width] for at in range(0, len(numbers), width)]
+    return [(*row, *(0,) * (3 - width)) for row in rows]
 
 
 async def names(store: redis.Redis, keys: Keys, kind: str) -> list[str]:
@@ -57,7 +127,7 @@ async def packed_holds(store: redis.Redis, keys: Keys) -> dict[str, bytes]:
 async def holds(store: redis.Redis, keys: Keys) -> dict[str, Hold]:
     """Return every hold and tombstone by its key."""
     packed = await packed_holds(store, keys)
-    return {name: decode_hold(unpack(data)) for name, data in packed.items()}
+    return {name: decode_hold(data) for name, data in packed.items()}
 
 
 async def expiries(store: redis.Redis, keys: Keys) -> dict[str, int]:
@@ -73,7 +143,7 @@ async def journal(store: redis.Redis, keys: Keys, shard: int) -> list[Entry]:
     """Return a shard's journal."""
     entries = await store.xrange(keys.shard_keys(shard)[2])
     return [
-        Entry(fields[b"e"], int(fields[b"s"]), int(fields[b"t"]), unpack(fields[b"d"]))
+        Entry(fields[b"e"], int(fields[b"s"]), int(fields[b"t"]), _events(fields[b"d"]))
         for _, fields in entries
     ]
 

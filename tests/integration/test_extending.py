@@ -326,8 +326,9 @@ async def test_more_than_the_model_can_produce(redis_url: str, key_namespace: st
 async def test_an_extended_hold_keeps_its_counters_alive(world: World) -> None:
     """Goal: counters that live by use outlive every hold on them.
 
-    Method: their time to live is cut short as if nobody had used them for long; an extend of time
-    alone restores it. A calendar counter's is fixed by its window's end.
+    Method: their time to live is cut short, and began two hours ago, as if nobody had used them
+    for long; an extend of time alone restores it. A calendar counter's is fixed by its window's
+    end.
     """
     hold = await granted(world.authority, ask("a", max_output_tokens=100, **WHO))
     found = await names(world.redis, world.keys, "c")
@@ -335,6 +336,32 @@ async def test_an_extended_hold_keeps_its_counters_alive(world: World) -> None:
     assert len(by_use) == 3
     for name in by_use:
         await world.redis.pexpire(name, 90_000)
+        await world.redis.hincrby(name, "e", -2 * 3_600_000)
     await world.authority.extend(extend(hold, ttl_ms=80 * SECOND))
     for name in by_use:
         assert await world.redis.pttl(name) > 24 * 3_600_000 + 80_000
+
+
+async def test_a_time_to_live_begins_anew_once_an_hour(world: World) -> None:
+    """Goal: a busy counter is not told at each call how long it lives, and never lives too short.
+
+    Method: what Redis says is left after the first use, after one within the hour (nothing is
+    written anew, and as much is left as this use promises), and after one that comes later.
+    """
+
+    async def used(name: str) -> dict[str, int]:
+        await granted(world.authority, ask(name, max_output_tokens=100, **WHO))
+        found = await names(world.redis, world.keys, "c")
+        by_use = [each for each in found if each.split(":")[3] in ("at-once", "user", "task")]
+        assert len(by_use) == 3
+        begun = [int(await world.redis.hget(each, "e")) for each in by_use]
+        assert len(set(begun)) == 1
+        assert min([await world.redis.pttl(each) for each in by_use]) > 48 * 3_600_000
+        return dict(zip(by_use, begun, strict=True))
+
+    first = await used("a")
+    assert set(first.values()) == {world.clock.at_ms}
+    world.clock.at_ms += 3_600_000
+    assert await used("b") == first
+    world.clock.at_ms += 1
+    assert set((await used("c")).values()) == {world.clock.at_ms}

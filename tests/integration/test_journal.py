@@ -25,7 +25,7 @@ from engine_calls import (
     seeded,
     used,
 )
-from engine_state import Entry, everything, journal, unpack
+from engine_state import Entry, everything, journal, kept_hold, unpack
 from engine_world import MINUTE, NOON_MS, SECOND, HandClock, World, open_world
 
 from bursar.domain.answer import Decision, ReserveAnswer
@@ -301,7 +301,7 @@ async def test_the_books_see_a_missing_event(world: World, kind: str) -> None:
     await assert_books_balance(world.redis, world.keys)
     stream = world.keys.shard_keys(0)[2]
     found = await world.redis.xrange(stream)
-    ids = [at for at, fields in found if unpack(fields[b"d"])[0][0].decode() == kind]
+    ids = [at for at, fields in found if unpack(fields[b"d"])[0].decode() == kind]
     await world.redis.xdel(stream, ids[-1])
     with pytest.raises((AssertionError, KeyError)):
         await assert_books_balance(world.redis, world.keys)
@@ -319,13 +319,13 @@ async def test_an_event_says_who_used_what(world: World) -> None:
     )  # fmt: skip
     await world.authority.record(record("used", user="u2", input_tokens=5, output_tokens=2))
     events = [event for entry in await entries(world) for event in entry.events]
-    payload = unpack(unpack(events[0][2])[7])
+    payload = unpack(kept_hold(events[0][2]).payload)
     assert payload[1:3] == [b"one", [b"red", b"", b"", b"u", b""]]
     target, outcome, estimated, *tokens, meters = unpack(events[1][4])
     assert (target, outcome, estimated) == (b"q\x1fother", b"failed", True)
     assert tokens == [7, 3, 0, 0, 0, 0, 0]
     assert meters == {b"bytes": 4}
-    assert unpack(unpack(events[2][2])[7])[1] == b"used"
+    assert unpack(kept_hold(events[2][2]).payload)[1] == b"used"
     assert unpack(events[2][4])[:5] == [b"p\x1fm", b"succeeded", False, 5, 2]
 
 

@@ -39,9 +39,9 @@ PARTS = sorted(f"{path.parent.name}/{path.stem}" for path in LUA.glob("*/*.lua")
 VERBS = [name for name in PARTS if name.startswith("verbs/")]
 
 SHAS = {
-    "operate": "7a302537827327753541053aa83c952d6fbdd80a",
-    "sweep": "950e68c174a98dfe22b5380cdcd8d481592be313",
-    "read": "f1baebef59d53e563c4e172a54ae49f4ad364256",
+    "operate": "b0f8bfccd3532737529ea39ecce9322302a08fd3",
+    "sweep": "10f21a1db882339a51822c612f09c03880995630",
+    "read": "cb764be774335e7b49be4d5e03d5092bd2b72a3c",
     "fence": "cbaa052d596fa0f779f69de1a2735b71444af874",
     "purge": "baa1d5fd5deca2ca6c4809106d803f30a0ff0342",
     "load": "f06019b0b6bcfec04c8f70506f8b679ec86b68af",
@@ -125,7 +125,7 @@ def test_header_of_a_verb(name: str) -> None:
     """Goal: the same of what an operation is and answers. Method: as above, by their own form."""
     found = re.fullmatch(
         r"[A-Z][^\n]+\.(?:[ \n][^\n]+\.)?\n\n"
-        r"Operation \{'(?P<verb>\w+)', hold key, .+?\}\n.*?"
+        r"Operation \{'(?P<verb>\w+)', .+?\}\n.*?"
         r"^Result\s.+?\nKeeps: (?P<keeps>.+)",
         header(name),
         re.DOTALL | re.MULTILINE,
@@ -133,7 +133,7 @@ def test_header_of_a_verb(name: str) -> None:
     assert found is not None, header(name)
     assert found["keeps"].endswith(".")
     assert f"verbs/{found['verb']}" == name
-    assert f"verbs.{found['verb']} = function(operation)" in source(name)
+    assert f"verbs.{found['verb']} = function(operation, key)" in source(name)
 
 
 @pytest.mark.parametrize("name", KEEPING)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from itertools import chain
 
 import pytest
+from engine_books import assert_books_balance
 from engine_calls import (
     MODELS,
     TTL_MS,
@@ -22,7 +23,7 @@ from engine_calls import (
     used,
 )
 from engine_state import counters, dumps, everything, journal
-from engine_world import SECOND, World, open_world
+from engine_world import HOUR, SECOND, World, open_world
 
 from bursar.domain.alert import crossings
 from bursar.domain.answer import DenialKind, HoldState, SettleAnswer
@@ -365,3 +366,29 @@ async def test_t23_a_server_without_the_policy_knows_no_reservation(
             error = await refused(elsewhere.authority, operation)
             assert isinstance(error, ReservationNotFound), operation
         assert await everything(world.redis, world.keys) == before
+
+
+async def test_a_hold_of_very_many_counters(redis_url: str, key_namespace: str) -> None:
+    """Goal: how many budgets a request matches is bounded by nothing that Lua can read at once.
+
+    Method: a request of 2,100 budgets, whose numbers do not fit Lua's stack, is reserved, made
+    larger, committed in parts and to the end; another one expires. The journal agrees with all of
+    them.
+    """
+    budgets = "".join(
+        f"  - {{name: b{number}, limit: {{tokens: 1000}}, window: day}}\n"
+        for number in range(2_100)
+    )
+    policy = f"org: acme\nbudgets:\n{budgets}"
+    async with open_world(redis_url, key_namespace, policy) as world:
+        hold = await granted(world.authority, ask("a", input_tokens=10, max_output_tokens=5))
+        await granted(world.authority, ask("b", input_tokens=7, max_output_tokens=1))
+        await world.authority.extend(extend(hold, max_output_tokens=50))
+        await world.authority.settle(commit(hold, part=1, input_tokens=10))
+        await world.authority.settle(commit(hold, input_tokens=2))
+        world.clock.at_ms += HOUR
+        await world.authority.sweep(10)
+        await assert_books_balance(world.redis, world.keys)
+        found = await counters(world.redis, world.keys)
+        assert len(found) == 2_100
+        assert {(each["c"], each["h"]) for each in found.values()} == {(12, 0)}

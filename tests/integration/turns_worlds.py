@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine_calls import carry_out
-from engine_state import expiries, unpack
+from engine_state import expiries
 from engine_world import World, open_world
 from turns_calls import Adjust, Turn
 
@@ -169,9 +169,7 @@ async def _state(world: World) -> dict[str, dict[str, Any]]:
     values = dict(zip(map(_short, kept), replies[1::2], strict=True))
     return {
         "counters": {name: each for name, each in values.items() if isinstance(each, dict)},
-        "holds": {
-            name: decode_hold(unpack(each)) for name, each in values.items() if ":h:" in name
-        },
+        "holds": {name: decode_hold(each) for name, each in values.items() if ":h:" in name},
         "expiries": {_short(name): at_ms for name, at_ms in (await expiries(store, keys)).items()},
         "left_ms": dict(zip(map(_short, kept), replies[::2], strict=True)),
     }

@@ -18,7 +18,7 @@ from bursar.engine.operations import (
 )
 from bursar.engine.recent import Acknowledged
 from bursar.engine.rows import Call, adjustment_row, offer_row, retarget_row
-from bursar.engine.wire import pack, unpack
+from bursar.engine.wire import pack, pack_longs, unpack
 
 _ORDER_BYTES = 4
 
@@ -55,11 +55,11 @@ def prepare(
     """
     call = Call(keys.shard_keys(shard))
     prefix = keys.counter_prefix(shard)
-    # Counters come before holds among the keys, so they are numbered first.
+    # Counters come before holds among the keys.
     rows = [_ROWS[type(each)](call, each, prefix, now_ms) for each in operations]
-    for row, each in zip(rows, operations, strict=True):
-        row[1] = call.hold(keys.hold(shard, each.org, each.hold_id))
-    return Prepared(call, (prefix, call.specs, [kept.settled_ms, kept.expired_ms], rows))
+    for each in operations:
+        call.hold(keys.hold(shard, each.org, each.hold_id))
+    return Prepared(call, (prefix, call.counters, [kept.settled_ms, kept.expired_ms], rows))
 
 
 def pack_call(operation: Acknowledged, keys: Keys, shard: int, now_ms: int, order: int,
@@ -88,34 +88,21 @@ def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-_NO_KEY = 0
-"""In place of a hold's key, which is numbered after the counters."""
-
-
 def _reserve_row(call: Call, each: Any, prefix: str, now_ms: int) -> list[Any]:
-    return [
-        "reserve",
-        _NO_KEY,
-        each.fingerprint,
-        int(each.book),
-        each.expire_ms,
-        each.ttl_ms,
-        # Its own time, which its windows are of, not that of all that goes with it.
-        each.expire_ms - each.ttl_ms,
-        each.payload,
-        [offer_row(call, offer, prefix, now_ms) for offer in each.offers],
-    ]
+    # Its own time, which its windows are of, not that of all that goes with it.
+    numbers = (int(each.book), each.expire_ms, each.ttl_ms, each.expire_ms - each.ttl_ms)
+    row = ["reserve", pack_longs(numbers), each.fingerprint, each.payload]
+    for offer in each.offers:
+        row += offer_row(call, offer, prefix, now_ms)
+    return row
 
 
 def _settle_row(_: Call, each: Any, __: str, now_ms: int) -> list[Any]:
     return [
         "settle",
-        _NO_KEY,
-        int(each.verb),
+        pack_longs((each.verb, each.partial, each.sequence)),
         each.fingerprint,
-        int(each.partial),
-        each.sequence,
-        dict(each.amounts),
+        pack(dict(each.amounts)),
         each.target,
         retarget_row(each, now_ms),
         each.note,
@@ -128,28 +115,23 @@ def _extend_row(_: Call, each: Any, __: str, ___: int) -> list[Any]:
         for total, ceiling in each.totals
         for number in (total, COUNTER_MAX if ceiling is None else ceiling)
     ]
-    row = [each.revision, each.expire_ms, each.ttl_ms, each.output_tokens, totals]
-    return ["extend", _NO_KEY, *row]
+    return ["extend", each.revision, each.expire_ms, each.ttl_ms, each.output_tokens, totals]
 
 
 def _record_row(call: Call, each: Any, prefix: str, now_ms: int) -> list[Any]:
     uses = [
-        part
+        number
         for counter in each.counters
-        for part in (
-            call.counter(counter, prefix, now_ms),
-            counter.budget.meter,
-            entry_flags(counter),
-        )
+        for number in (call.counter(counter, prefix, now_ms), entry_flags(counter))
     ]
-    amounts = dict(each.amounts)
-    row = [each.fingerprint, each.payload, each.target, amounts, uses, each.note]
-    return ["record", _NO_KEY, *row]
+    charges = pack(dict(each.amounts))
+    row = [each.fingerprint, each.payload, each.target, charges, pack_longs(uses), each.note]
+    return ["record", *row]
 
 
 def _adjust_row(call: Call, each: Any, prefix: str, now_ms: int) -> list[Any]:
     uses = adjustment_row(call, each, prefix, now_ms)
-    return ["adjust", _NO_KEY, each.fingerprint, each.expire_ms, each.payload, uses, each.note]
+    return ["adjust", each.fingerprint, each.expire_ms, each.payload, uses, each.note]
 
 
 _ROWS: dict[type, Callable[[Call, Any, str, int], list[Any]]] = {

@@ -13,6 +13,8 @@ from bursar.engine.wire import pack, unpack
 BEGINNING = "0-0"
 """Position before the first entry."""
 
+_EVENT_WIDTH = 5
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
@@ -93,7 +95,7 @@ def _parts(stream_id: str) -> tuple[int, int]:
 
 def decode_events(data: bytes) -> list[list[object]]:
     """Return the events of an entry; what is not MessagePack raises ValueError."""
-    events = unpack(data)
-    if not isinstance(events, list):
-        raise ValueError("the events are no list")
-    return events
+    parts = unpack(data)
+    if not isinstance(parts, list) or len(parts) % _EVENT_WIDTH:
+        raise ValueError("the events are no list of events")
+    return [parts[at : at + _EVENT_WIDTH] for at in range(0, len(parts), _EVENT_WIDTH)]

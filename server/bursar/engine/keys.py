@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from bursar.domain.budget import Counter
 from bursar.domain.window import WindowKind
 
-COUNTER_RETENTION_MS = 48 * 3_600_000
+_HOUR_MS = 3_600_000
+COUNTER_RETENTION_MS = 48 * _HOUR_MS
 """How long a counter outlives its window, for settlements that come late. At least twice the
 longest TTL of a hold, so that a host clock step of an hour expires nothing that is in use."""
 
@@ -121,6 +122,9 @@ def counter_spec(counter: Counter, now_ms: int) -> CounterSpec:
             return KIND_PLAIN, COUNTER_RETENTION_MS, 1, 0
         case _:
             assert counter.instance.end_ms is not None
+            # From the hour on, so that a counter is described alike by the calls of a while. It lives
+            # up to an hour longer for that, counted from now.
+            left_ms = counter.instance.end_ms - now_ms // _HOUR_MS * _HOUR_MS
             # A late commit may begin a counter whose window is long over.
-            ttl_ms = max(counter.instance.end_ms - now_ms + COUNTER_RETENTION_MS, 1_000)
+            ttl_ms = max(left_ms + COUNTER_RETENTION_MS, 1_000)
             return KIND_PLAIN, ttl_ms, 0, 0

@@ -57,7 +57,6 @@ class HoldEntry(NamedTuple):
             `EntryFlags`.
         held: What it still holds, in the meter's unit.
         reserved: What it held in all; of an expired hold, at its end.
-        booked: What its expiry charged.
     """
 
     counter_id: str
@@ -70,7 +69,6 @@ class HoldEntry(NamedTuple):
     flags: int
     held: int
     reserved: int
-    booked: int
 
 
 class EntrySettlement(NamedTuple):
@@ -83,7 +81,7 @@ class EntrySettlement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A reservation as the store keeps it. Field by field the array of `lua/shared/holds.lua`."""
+    """A reservation as the store keeps it. Field by field the text of `lua/shared/holds.lua`."""
 
     state: HoldState
     fingerprint: bytes

@@ -41,7 +41,7 @@ from bursar.engine.rows import (
 )
 from bursar.engine.shards import Shards, sending_again
 from bursar.engine.turns import Turns
-from bursar.engine.wire import decode_hold, decode_values, unpack
+from bursar.engine.wire import decode_hold, decode_values
 from bursar.failpoints import failpoint
 
 _HOLDS_SCANNED_MAX = 1_000
@@ -189,7 +189,7 @@ class RedisEngine:
         prefix = self._keys.counter_prefix(shard)
         call = Call([self._keys.meta(shard)])
         numbers = [call.counter(counter, prefix, now_ms) for counter in counters]
-        flat = await self.shards.run("read", shard, call, now_ms, call.specs)
+        flat = await self.shards.run("read", shard, call, now_ms, call.counters)
         values = decode_values([int(text) for text in flat])
         return [values[number - 1] for number in numbers]
 
@@ -197,7 +197,7 @@ class RedisEngine:
         """Return a hold or its tombstone."""
         shard = self._keys.shard_of(org)
         [data] = await self.shards.read(shard, ("GET", self._keys.hold(shard, org, hold_id)))
-        return decode_hold(unpack(data)) if data is not None else None
+        return decode_hold(data) if data is not None else None
 
     async def list_holds(self, org: OrgId, cursor: str, limit: int) -> HoldPage:
         """Return a page of an org's open holds.
@@ -230,7 +230,7 @@ class RedisEngine:
             (hold_name(name)[1], hold)
             for name, data in zip(found, values, strict=True)
             if data is not None
-            for hold in [decode_hold(unpack(data))]
+            for hold in [decode_hold(data)]
             if hold.state is HoldState.OPEN
         )
         return HoldPage(holds, end)

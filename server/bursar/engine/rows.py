@@ -27,7 +27,14 @@ from bursar.engine.operations import (
     SettleOperation,
     entry_flags,
 )
-from bursar.engine.wire import decode_hold, decode_values
+from bursar.engine.wire import (
+    decode_hold,
+    decode_values,
+    pack_description,
+    pack_entry,
+    pack_longs,
+    unpack_values,
+)
 
 
 class Call:
@@ -35,7 +42,7 @@ class Call:
 
     Attributes:
         keys: In order.
-        specs: How each counter lives, in order.
+        counters: How each counter lives, in order, described as a hold keeps it.
         replicas: How many replicas had it, where that was asked.
         journaled: Sequence number of the newest journal entry as of this call.
         epoch: Generation of the shard that it was made in.
@@ -47,7 +54,7 @@ class Call:
         self.keys = keys
         self._first_counter = len(keys)
         self._index: dict[str, int] = {}
-        self.specs: list[tuple[int, int, int, int]] = []
+        self.counters: list[bytes] = []
         self.replicas = 0
         self.journaled = 0
         self.epoch = ""
@@ -60,36 +67,38 @@ class Call:
         found = self._index.get(counter_id)
         if found is None:
             self.keys.append(prefix + counter_id)
-            self.specs.append(counter_spec(counter, now_ms))
-            found = self._index[counter_id] = len(self.specs)
+            self.counters.append(_description(counter, now_ms))
+            found = self._index[counter_id] = len(self.counters)
         return found
 
-    def hold(self, key: str) -> int:
-        """Return the number of a hold's key in this call; all counters must be there before."""
+    def hold(self, key: str) -> None:
+        """Add the key of an operation's hold; all counters must be there before."""
         self.keys.append(key)
-        return len(self.keys)
 
 
-def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> list[object]:
-    """Return an offer as the script reads it."""
-    uses: list[object] = []
+def _description(counter: Counter, now_ms: int) -> bytes:
+    return pack_description(counter.id, counter_spec(counter, now_ms), counter.budget.meter)
+
+
+def offer_row(call: Call, offer: Offer, prefix: str, now_ms: int) -> tuple[str, bytes]:
+    """Return target and terms of an offer as the script reads them."""
+    terms = [offer.output_min, offer.output_max]
     for use in offer.uses:
-        uses += (
+        terms += (
             call.counter(use.counter, prefix, now_ms) if use.counts else 0,
+            entry_flags(use.counter),
             use.base,
             use.slope,
             COUNTER_MAX if use.ceiling is None else use.ceiling,
-            use.counter.budget.meter,
-            entry_flags(use.counter),
         )
-    return [offer.output_min, offer.output_max, target_key(offer.target), uses]
+    return target_key(offer.target), pack_longs(terms)
 
 
 def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOutcome | BursarError:
     """Return what the script replied for a reserve."""
     match result[0]:
         case 1:
-            return Granted(result[1] - 1, result[2], decode_values(result[3]))
+            return Granted(result[1] - 1, result[2], unpack_values(result[3]))
         case 2:
             return Found(decode_hold(result[1]))
         case 3:
@@ -107,20 +116,17 @@ def reserve_outcome(operation: ReserveOperation, result: list[Any]) -> ReserveOu
             return Denied(dict(zip(ids, values, strict=True)))
 
 
-def adjustment_row(
-    call: Call, operation: AdjustOperation, prefix: str, now_ms: int
-) -> list[object]:
+def adjustment_row(call: Call, operation: AdjustOperation, prefix: str, now_ms: int) -> bytes:
     """Return the counters of an adjustment as the adjust script reads them."""
-    uses: list[object] = []
+    uses: list[int] = []
     for each in operation.adjustments:
         uses += (
             call.counter(each.counter, prefix, now_ms),
             -1 if each.slot is None else each.slot,
             each.committed,
             each.credit,
-            each.counter.budget.meter,
         )
-    return uses
+    return pack_longs(uses)
 
 
 def adjust_outcome(result: list[Any]) -> AdjustOutcome:
@@ -133,13 +139,13 @@ def retarget_row(operation: SettleOperation, now_ms: int) -> object:
     """Return the retarget of a settlement as the script reads it."""
     if operation.retarget is None:
         return 0
-    entries = []
-    for counter in operation.retarget.added:
-        flags = entry_flags(counter) + EntryFlags.ADDED
-        # The script finds the slot: the bucket of the reservation, or the task that runs.
-        spec, slot = counter_spec(counter, now_ms), 0
-        entries.append([counter.id, *spec, slot, counter.budget.meter, flags, 0, 0, 0])
-    return [dict.fromkeys(operation.retarget.dropped, 1), entries]
+    added = operation.retarget.added
+    # The script finds the slot: the bucket of the reservation, or the task that runs.
+    return [
+        dict.fromkeys(operation.retarget.dropped, 1),
+        b"".join(_description(counter, now_ms) for counter in added),
+        b"".join(pack_entry(entry_flags(counter) + EntryFlags.ADDED) for counter in added),
+    ]
 
 
 def hold_of(result: list[Any]) -> Hold | None:

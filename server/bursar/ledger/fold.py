@@ -17,7 +17,7 @@ from bursar.engine.journal import JournalEntry, decode_events
 from bursar.engine.keys import KIND_PLAIN, Tombstones, hold_name
 from bursar.engine.operations import EntryFlags, Hold, HoldEntry, HoldState
 from bursar.engine.payload import UsageNote, decode_payload, decode_usage_note
-from bursar.engine.wire import decode_hold, unpack
+from bursar.engine.wire import decode_hold, unpack_longs
 
 _HOUR_MS = 3_600_000
 _DELTAS = 3
@@ -200,10 +200,8 @@ class _Event:
     def read(cls, shard: int, raw: Any) -> _Event:  # noqa: ANN401 - as the script packed it
         verb, key, packed, deltas, note = raw
         org, hold_id = hold_name(key)
-        hold = decode_hold(unpack(packed))
-        deltas = list(deltas or ())
-        if len(deltas) != _DELTAS * len(hold.entries):
-            raise ValueError(f"{len(deltas)} amounts for {len(hold.entries)} counters")
+        hold = decode_hold(packed)
+        deltas = _whole(unpack_longs(deltas), len(hold.entries))
         if verb not in _VERBS:
             raise ValueError(f"an unknown verb {verb!r}")
         return cls(shard, verb.decode(), OrgId(org), hold_id, hold, packed, deltas, note)
@@ -292,6 +290,23 @@ class _Event:
         return HoldAfter(self.shard, state, self.hold.expire_ms, keep_until_ms, self.packed)
 
 
+def _whole(deltas: tuple[int, ...], entries: int) -> list[int]:
+    """Return {held, committed, credit} by entry, flat; an event leaves out what it never adds to.
+
+    Raises:
+        ValueError: They are not as many as they must be.
+    """
+    width = len(deltas) // entries if entries else 0
+    if len(deltas) != width * entries or (entries and not 0 < width <= _DELTAS):
+        raise ValueError(f"{len(deltas)} amounts for {entries} counters")
+    missing = (0,) * (_DELTAS - width)
+    return [
+        delta
+        for at in range(0, len(deltas), width or 1)
+        for delta in (*deltas[at : at + width], *missing)
+    ]
+
+
 _VERBS = (
     b"reserve",
     b"commit",
@@ -319,7 +334,9 @@ def _add_balances(batch: Batch, row: LedgerRow) -> None:
         # As the scripts do it: a window with an end has one time to live, set when it begins.
         renews = entry.kind != KIND_PLAIN or entry.p1 > 0
         if renews or row.verb in _BEGINNING_VERBS or entry.flags & EntryFlags.ADDED:
-            delta.expire_at_ms = max(delta.expire_at_ms, row.at_ms + entry.ttl_ms)
+            # What has an end counts from the hour, so that all that begin it agree on that end.
+            from_ms = row.at_ms if renews else row.at_ms - row.at_ms % _HOUR_MS
+            delta.expire_at_ms = max(delta.expire_at_ms, from_ms + entry.ttl_ms)
 
 
 def _add_usage(batch: Batch, row: LedgerRow) -> None:

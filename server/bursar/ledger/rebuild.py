@@ -23,7 +23,7 @@ from bursar.engine.keys import Tombstones
 from bursar.engine.operations import HoldState
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shard_data import Fenced, HoldRow, Row, ShardData
-from bursar.engine.wire import decode_hold, unpack
+from bursar.engine.wire import decode_hold
 from bursar.failpoints import failpoint
 from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
@@ -283,7 +283,7 @@ def _count_committed(shard: int, balances: list[Balance], now_ms: int, progress:
 def _held_nano_usd(row: HoldRow) -> int:
     if not row.due_ms:
         return 0
-    hold = decode_hold(unpack(row.packed))
+    hold = decode_hold(row.packed)
     if hold.state is not HoldState.OPEN:
         return 0
     return max((each.held for each in hold.entries if each.meter == meter.COST), default=0)

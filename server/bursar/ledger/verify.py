@@ -16,7 +16,7 @@ from bursar.engine.journal import JournalEntry, is_after
 from bursar.engine.keys import Tombstones
 from bursar.engine.shard_data import GoneRow, HoldRow, Row, ShardData
 from bursar.engine.store import Store
-from bursar.engine.wire import decode_hold, unpack
+from bursar.engine.wire import decode_hold
 from bursar.ledger.comparison import compare_counter, compare_held, with_waiting
 from bursar.ledger.database import Connection, Database
 from bursar.ledger.differences import (
@@ -156,7 +156,7 @@ class Verifier:
         async with self._database.transaction(snapshot=True) as connection:
             async for page in live_holds(connection, shard, 2**62, _PAGE):
                 for row in page:
-                    for entry in decode_hold(unpack(row.packed)).entries:
+                    for entry in decode_hold(row.packed).entries:
                         held[entry.counter_id] += entry.held
             async for balances in live_balances(connection, shard, 0, _PAGE):
                 wanted = [each for each in balances if _is_of(org, each.counter_id)]
@@ -359,7 +359,7 @@ def _differing_holds(
 
 
 def _differing_fields(shard: int, name: str, expected: bytes, found: bytes) -> list[Difference]:
-    ours, theirs = decode_hold(unpack(expected)), decode_hold(unpack(found))
+    ours, theirs = decode_hold(expected), decode_hold(found)
     pairs = (
         ("state", int(ours.state), int(theirs.state)),
         ("revision", ours.revision, theirs.revision),

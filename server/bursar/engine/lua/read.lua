@@ -2,7 +2,7 @@
 --
 -- KEYS 1 shard, then the counters
 -- ARGV 1 MessagePack {head, counters}
---      counters  {kind, ttl_ms, p1, p2} for each counter key, in order
+--      counters  as for operate.lua
 -- Reply results {committed, held, credit} by counter, flat, as text: exact beyond 2^53
 -- Keeps: a shard that has lost data is never read as zero.
 
@@ -20,10 +20,10 @@ if status ~= STATUS_OK then return reply(status, seq, {}) end
 local values = {}
 for index, spec in ipairs(specs) do
   local key = KEYS[1 + index]
-  local counter = load_counter(key, spec[1], spec[2], spec[3], spec[4], now)
+  local counter = named_counter(key, string.sub(spec, 3), now)
   local raw = redis.call('HMGET', key, 'c', 'h', 'k')
   -- The text that Redis keeps is exact; the script's own number only where it changed it.
-  local changed = counter.idle or counter.rolling and counter.rolling.dropped ~= 0
+  local changed = counter[C_IDLE] or counter[C_ROLLING] and counter[C_ROLLING].dropped ~= 0
   values[#values + 1] = (not changed and raw[1]) or string.format('%.0f', committed_of(counter))
   values[#values + 1] = raw[2] or '0'
   values[#values + 1] = raw[3] or '0'

@@ -8,6 +8,7 @@
 -- Keeps: a hold expires once; held falls by exactly what was held.
 
 -- @include shared/shard
+-- @include shared/texts
 -- @include shared/counters
 -- @include shared/holds
 
@@ -24,51 +25,53 @@ if #due == 0 then return reply(STATUS_OK, seq, {0, 0, false}) end
 
 local ended, events, expired, charged = {}, {}, 0, 0
 
-local function note_end(key, hold, deltas)
+local function note_end(key, hold, entries, count, deltas)
   hold[H_REVISION] = hold[H_REVISION] + 1
-  local packed = cmsgpack.pack(hold)
+  hold[H_ENTRIES] = pack_entries(entries, count)
+  local packed = pack_hold(hold)
   ended[#ended + 1] = {key, packed}
-  events[#events + 1] = {'expire', key, packed, deltas, ''}
+  for _, part in ipairs({'expire', key, packed, pack_longs(deltas, #deltas), ''}) do
+    events[#events + 1] = part
+  end
 end
 
 local function expire(key, hold)
+  local entries, counters, count = open_entries(prefix, hold, now)
   local deltas = {}
-  for _, entry in ipairs(hold[H_ENTRIES]) do
-    local counter = load_entry(prefix, entry, now)
-    local booked = 0
-    if has_flag(entry[E_FLAGS], FLAG_CHARGE_ON_EXPIRY)
-        and not has_flag(entry[E_FLAGS], FLAG_RETURNED) then
-      booked = entry[E_HELD]
-    end
+  for number = 1, count do
+    local counter, entry = counters[number], ENTRY_WIDTH * (number - 1)
+    local held = entries[entry + E_HELD]
+    local booked = is_charged(entries[entry + E_FLAGS]) and held or 0
     if exists(counter) then
-      if entry[E_HELD] ~= 0 then add_held(counter, -entry[E_HELD]) end
-      add_committed(counter, entry[E_SLOT], booked)
+      if held ~= 0 then add_held(counter, -held) end
+      add_committed(counter, entries[entry + E_SLOT], booked)
     end
     if booked > 0 then charged = charged + 1 end
-    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = -entry[E_HELD], booked, 0
+    deltas[#deltas + 1], deltas[#deltas + 2] = -held, booked
     -- What it held at its end is what a late commit of unknown price is charged.
-    entry[E_RESERVED], entry[E_HELD], entry[E_BOOKED] = entry[E_HELD], 0, booked
+    entries[entry + E_RESERVED], entries[entry + E_HELD] = held, 0
   end
   hold[H_STATE] = STATE_EXPIRED
   expired = expired + 1
-  note_end(key, hold, deltas)
+  note_end(key, hold, entries, count, deltas)
 end
 
 local function end_credit(key, hold)
+  local entries, counters, count = open_entries(prefix, hold, now)
   local deltas = {}
-  for _, entry in ipairs(hold[H_ENTRIES]) do
-    local counter = load_entry(prefix, entry, now)
-    local credit = entry[E_RESERVED]
+  for number = 1, count do
+    local counter = counters[number]
+    local credit = entries[ENTRY_WIDTH * (number - 1) + E_RESERVED]
     if exists(counter) then add_credit(counter, -credit) end
     deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, 0, -credit
   end
   hold[H_STATE] = STATE_ADJUSTED
-  note_end(key, hold, deltas)
+  note_end(key, hold, entries, count, deltas)
 end
 
 local stored = hold_texts(due)
 for _, key in ipairs(due) do
-  local hold = stored[key] and cmsgpack.unpack(stored[key])
+  local hold = stored[key] and unpack_hold(stored[key])
   if hold and hold[H_STATE] == STATE_OPEN then expire(key, hold) end
   if hold and hold[H_STATE] == STATE_CREDIT then end_credit(key, hold) end
 end

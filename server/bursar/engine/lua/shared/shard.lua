@@ -7,10 +7,11 @@
 -- journal id of this call's entry or ''}; results is empty unless status is 0.
 --
 -- The journal has one entry for each call that changed something: e epoch, s sequence number, t now
--- in ms, and d the events in order, each
---      {verb, hold key, the packed hold after it, deltas, note}
--- where deltas are {held, committed, credit} for each entry of that hold, flat: what the event
--- added to each counter. So every counter and every hold follows from the journal alone.
+-- in ms, and d the events in order, flat, each
+--      verb, hold key, the packed hold after it, deltas, note
+-- where deltas are what the event added to each counter: {held}, {held, committed} or {held,
+-- committed, credit} for each entry of that hold, as a text of numbers (shared/texts). So every
+-- counter and every hold follows from the journal alone.
 -- Verbs: reserve, commit, commit_partial, release, extend, expire, record, adjust.
 
 local STATUS_OK = 0

@@ -1,8 +1,8 @@
 -- Books usage that had no reservation. It is never refused for lack of room.
 --
--- Operation {'record', hold key, fingerprint, payload, target, amounts, uses, note}
---      amounts     by meter
---      uses        {counter, meter, flags} for each counter, flat
+-- Operation {'record', fingerprint, payload, target, charges, uses, note}
+--      charges     amounts by meter as MessagePack, kept as it is
+--      uses        {counter, flags} for each counter, a text of numbers (shared/texts)
 -- Result {code, hold}
 --      1 done, 2 done before with the same content, 3 the request id is another request's,
 --      7 a counter would overflow (without a hold)
@@ -11,44 +11,43 @@
 do
 
 local DONE, REPEATED, REUSED, OVERFLOW = 1, 2, 3, 7
-local USE_WIDTH = 3
+local USE_WIDTH = 2
 
-verbs.record = function(operation)
-  local key = KEYS[operation[2]]
-  local fingerprint, payload, target, amounts, uses, note = unpack(operation, 3, 8)
+verbs.record = function(operation, key)
+  local fingerprint, payload, target, charges = unpack(operation, 2, 5)
   local hold = find_hold(key)
   if hold then
-    local same = hold[H_STATE] == STATE_RECORDED and hold[H_FINGERPRINT] == fingerprint
-    return {same and REPEATED or REUSED, hold}
+    local same = hold[H_STATE] == STATE_RECORDED and fingerprint_of(hold) == fingerprint
+    return {same and REPEATED or REUSED, texts[key]}
   end
-  local entries, settled, deltas = {}, {}, {}
-  for position = 1, #uses, USE_WIDTH do
-    if not can_add(counter_at(uses[position]), amounts[uses[position + 1]] or 0) then
-      return {OVERFLOW}
-    end
-  end
-  for position = 1, #uses, USE_WIDTH do
-    local meter, flags = uses[position + 1], uses[position + 2]
+  local by_meter, uses, size = cmsgpack.unpack(charges), unpack_longs(operation[6])
+  for position = 1, size, USE_WIDTH do
     local counter = counter_at(uses[position])
-    local amount = has_flag(flags, FLAG_RETURNED) and 0 or amounts[meter] or 0
+    if not can_add(counter, by_meter[counter[C_METER]] or 0) then return {OVERFLOW} end
+  end
+  local descriptions, entries, settled, deltas = {}, {}, {}, {}
+  for position = 1, size, USE_WIDTH do
+    local index, flags = uses[position], uses[position + 1]
+    local counter = counter_at(index)
+    local amount = has_flag(flags, FLAG_RETURNED) and 0 or by_meter[counter[C_METER]] or 0
     begin_if_idle(counter, now)
-    add_committed(counter, counter.slot, amount)
-    entries[#entries + 1] = {
-      counter.name, counter.kind, counter.ttl_ms, counter.p1,
-      counter.p2, counter.slot, meter, flags, 0, 0, 0,
-    }
-    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = 0, amount, 0
-    for _, value in ipairs({amount, 0, counter.committed, counter.held, counter.credit}) do
+    add_committed(counter, counter[C_SLOT], amount)
+    descriptions[#descriptions + 1] = specs[index]
+    for _, value in ipairs({flags, counter[C_SLOT], 0, 0}) do entries[#entries + 1] = value end
+    for _, value in ipairs({0, amount}) do deltas[#deltas + 1] = value end
+    for _, value in ipairs({amount, 0, counter[C_COMMITTED], counter[C_HELD], counter[C_CREDIT]}) do
       settled[#settled + 1] = value
     end
   end
+  local counters = table.concat(descriptions)
   hold = {
-    STATE_RECORDED, fingerprint, 0, 0, 0, 0, now, payload, target, entries, {},
-    fingerprint, now, settled, amounts, 0, 0, 1, 0,
+    fingerprint .. payload .. target .. counters, pack_entries(entries, #descriptions), fingerprint,
+    pack_longs(settled, #settled), charges, STATE_RECORDED, 0, 0, 0, 0, now, 0, 0, 0, 1, now,
+    #fingerprint, #payload, #target, 0, #counters,
   }
-  note_change('record', key, hold, deltas, note, keep[1])
+  local added = pack_longs(deltas, #deltas)
   is_growing = true
-  return {DONE, hold}
+  return {DONE, note_change('record', key, hold, added, operation[7], keep[1])}
 end
 
 end

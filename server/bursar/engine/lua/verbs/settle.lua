@@ -1,11 +1,12 @@
 -- Ends a hold, or books a part of it: commit and release.
 --
--- Operation {'settle', hold key, verb, fingerprint, partial, sequence, amounts, target, retarget,
---            note}
---      verb        1 commit, 2 release
---      amounts     by meter; -1: what is still held, or was at expiry: nothing better is known
+-- Operation {'settle', numbers, fingerprint, charges, target, retarget, note}
+--      numbers     verb (1 commit, 2 release), partial, sequence: a text of numbers (shared/texts)
+--      charges     amounts by meter as MessagePack, kept as it is; -1: what is still held, or was
+--                  at expiry: nothing better is known
 --      target      what was used; '' where no budget depends on it
---      retarget    0, or {counters that do not count this target, entries that do as well}
+--      retarget    0, or {names of counters that do not count this target, descriptions of those
+--                  that do as well, their entries}, these two as in a hold, with slot 0
 --      note        kept in the journal as it is
 -- Result {code, hold}
 --      0 not found, 1 done, 2 done before with the same content, 3 ended otherwise before,
@@ -25,104 +26,120 @@ local function refusal(hold, verb, fingerprint, partial, sequence, target, retar
   if hold[H_SETTLE_FINGERPRINT] == fingerprint then return REPEATED end
   if state ~= STATE_OPEN and state ~= STATE_EXPIRED then return ENDED end
   if verb == COMMIT then
-    if partial == 1 and state == STATE_EXPIRED then return EXPIRED end
-    if partial == 1 and sequence ~= hold[H_SEQUENCE] + 1 then return OUT_OF_SEQUENCE end
-    if target ~= '' and target ~= hold[H_TARGET] and retarget == 0 then return OTHER_TARGET end
+    if partial and state == STATE_EXPIRED then return EXPIRED end
+    if partial and sequence ~= hold[H_SEQUENCE] + 1 then return OUT_OF_SEQUENCE end
+    if target ~= '' and retarget == 0 and target ~= target_of(hold) then
+      return OTHER_TARGET
+    end
   end
   return nil
 end
 
--- What this call books on an entry.
-local function amount_of(hold, entry, amounts, verb, dropped)
-  if verb == RELEASE or has_flag(entry[E_FLAGS], FLAG_RETURNED) then return 0 end
+-- What this call books on an entry; at: where its numbers begin among those of the hold.
+local function amount_of(hold, counter, entries, at, charges, dropped)
+  local flags = entries[at + E_FLAGS]
+  if flags ~= 0 and has_flag(flags, FLAG_RETURNED) then return 0 end
   if dropped then
-    if dropped[entry[E_COUNTER]] then return 0 end
-  elseif has_flag(entry[E_FLAGS], FLAG_ADDED) then
+    if dropped[string.sub(counter[C_KEY], #prefix + 1)] then return 0 end
+  elseif flags ~= 0 and has_flag(flags, FLAG_ADDED) then
     return 0  -- an earlier part used the other target, this one uses the granted one
   end
-  local amount = amounts[entry[E_METER]] or 0
+  local amount = charges[counter[C_METER]] or 0
   if amount >= 0 then return amount end
-  return hold[H_STATE] == STATE_EXPIRED and entry[E_RESERVED] or entry[E_HELD]
+  return entries[at + (hold[H_STATE] == STATE_EXPIRED and E_RESERVED or E_HELD)]
 end
 
+-- What an operation fills and packs; a table that grows anew each time costs more.
+local due, settled, deltas = {}, {}, {}
+
 -- may_begin: its window is open, so that its counter may begin with this.
-local function settle_entry(entry, amount, partial, may_begin)
-  local counter = load_entry(prefix, entry, now)
-  local returned = partial and math.min(entry[E_HELD], amount) or entry[E_HELD]
-  local overage = math.max(0, amount - entry[E_HELD] - entry[E_BOOKED])
+local function settle_entry(number, counter, entries, at, partial, may_begin, expired)
+  local amount, held, booked = due[number], entries[at + E_HELD], 0
+  if expired and is_charged(entries[at + E_FLAGS]) then booked = entries[at + E_RESERVED] end
+  local returned = partial and math.min(held, amount) or held
+  local committed, overage = amount - booked, amount - held - booked
   -- A counter that is gone has no window to book into any more; the journal has the amounts.
-  if exists(counter) or may_begin then
+  if counter[C_STORED] or counter[C_DIRTY] or may_begin then
     if may_begin then begin_if_idle(counter, now) end
     if returned ~= 0 then add_held(counter, -returned) end
     -- What expiry charged is replaced, never added to.
-    add_committed(counter, entry[E_SLOT], amount - entry[E_BOOKED])
+    add_committed(counter, entries[at + E_SLOT], committed)
   end
-  local committed = amount - entry[E_BOOKED]
-  entry[E_HELD], entry[E_BOOKED] = entry[E_HELD] - returned, 0
-  return {amount, overage, counter, -returned, committed}
+  entries[at + E_HELD] = held - returned
+  local pair, five = 2 * (number - 1), 5 * (number - 1)
+  deltas[pair + 1], deltas[pair + 2] = -returned, committed
+  settled[five + 1], settled[five + 2] = amount, overage > 0 and overage or 0
+  settled[five + 3], settled[five + 4] = counter[C_COMMITTED], counter[C_HELD]
+  settled[five + 5] = counter[C_CREDIT]
 end
 
 -- Adds the counters of another target than the granted one, in the window of the reservation.
-local function add_entries(hold, entries)
-  for _, entry in ipairs(entries) do
-    local counter = load_counter(prefix .. entry[E_COUNTER], entry[E_KIND], entry[E_TTL_MS],
-      entry[E_P1], entry[E_P2], now)
-    entry[E_SLOT] = counter.idle and now or counter.slot
-    if counter.kind == KIND_ROLLING then
-      entry[E_SLOT] = math.floor(hold[H_CREATE_MS] / counter.p1)
-    end
-    hold[H_ENTRIES][#hold[H_ENTRIES] + 1] = entry
+local function add_entries(hold, descriptions, added)
+  local known = hold[H_ENTRIES_SIZE] / ENTRY_BYTES
+  hold[H_FIXED] = hold[H_FIXED] .. descriptions
+  hold[H_COUNTERS_SIZE] = hold[H_COUNTERS_SIZE] + #descriptions
+  hold[H_ENTRIES] = hold[H_ENTRIES] .. added
+  hold[H_ENTRIES_SIZE] = #hold[H_ENTRIES]
+  local entries, counters, count = open_entries(prefix, hold, now)
+  for number = known + 1, count do
+    local counter = counters[number]
+    local slot = counter[C_IDLE] and now or counter[C_SLOT]
+    if counter[C_KIND] == KIND_ROLLING then slot = bucket_of(counter, hold[H_CREATE_MS]) end
+    entries[ENTRY_WIDTH * (number - 1) + E_SLOT] = slot
   end
+  return entries, counters, count, known
 end
 
-verbs.settle = function(operation)
-  local key = KEYS[operation[2]]
-  local verb, fingerprint, partial, sequence = unpack(operation, 3, 6)
-  local amounts, target, retarget, note = unpack(operation, 7, 10)
+-- What a hold is after it was settled, or a part of it; returns what the journal calls that.
+local function change(hold, verb, partial, sequence)
+  hold[H_REVISION] = hold[H_REVISION] + 1
+  if partial then
+    hold[H_SEQUENCE], hold[H_EXPIRE_MS] = sequence, now + hold[H_TTL_MS]
+    return 'commit_partial'
+  end
+  local nothing_used = verb == RELEASE and hold[H_SEQUENCE] == 0
+  hold[H_STATE] = nothing_used and STATE_RELEASED or STATE_COMMITTED
+  return verb == RELEASE and 'release' or 'commit'
+end
+
+verbs.settle = function(operation, key)
+  local verb, partial, sequence = struct.unpack('<lll', operation[2])
+  local fingerprint, target, retarget = operation[3], operation[5], operation[6]
+  partial = partial == 1
   local hold = find_hold(key)
   if not hold then return {NOT_FOUND} end
   local code = refusal(hold, verb, fingerprint, partial, sequence, target, retarget)
-  if code then return {code, hold} end
+  if code then return {code, texts[key]} end
 
-  local dropped, known = nil, #hold[H_ENTRIES]
-  if retarget ~= 0 then
+  local dropped, entries, counters, count, known
+  if retarget == 0 then
+    entries, counters, count = open_entries(prefix, hold, now)
+    known = count
+  else
     dropped = retarget[1]
-    add_entries(hold, retarget[2])
+    entries, counters, count, known = add_entries(hold, retarget[2], retarget[3])
   end
-  local due = {}
-  for position, entry in ipairs(hold[H_ENTRIES]) do
-    due[position] = amount_of(hold, entry, amounts, verb, dropped)
-    if not can_add(load_entry(prefix, entry, now), due[position]) then return {OVERFLOW, hold} end
+  local charges = verb == COMMIT and cmsgpack.unpack(operation[4]) or {}
+  for number = 1, count do
+    local counter, at = counters[number], ENTRY_WIDTH * (number - 1)
+    local amount = amount_of(hold, counter, entries, at, charges, dropped)
+    if not can_add(counter, amount) then return {OVERFLOW, texts[key]} end
+    due[number] = amount
+  end
+  local expired = hold[H_STATE] == STATE_EXPIRED
+  for number = 1, count do
+    local at = ENTRY_WIDTH * (number - 1)
+    settle_entry(number, counters[number], entries, at, partial, number > known, expired)
   end
   -- A server whose clock is a little ahead may have ended it before this one's time.
-  local over = hold[H_STATE] == STATE_EXPIRED or now >= hold[H_EXPIRE_MS]
-  local settled, late = {}, over and 1 or 0
-  for position, entry in ipairs(hold[H_ENTRIES]) do
-    settled[position] = settle_entry(entry, due[position], partial == 1, position > known)
-  end
-  local deltas = {}
-  hold[H_SETTLED] = {}
-  for _, one in ipairs(settled) do
-    deltas[#deltas + 1], deltas[#deltas + 2], deltas[#deltas + 3] = one[4], one[5], 0
-    local list, counter = hold[H_SETTLED], one[3]
-    list[#list + 1] = one[1]
-    list[#list + 1] = one[2]
-    list[#list + 1] = counter.committed
-    list[#list + 1] = counter.held
-    list[#list + 1] = counter.credit
-  end
+  hold[H_LATE] = (expired or now >= hold[H_EXPIRE_MS]) and 1 or 0
+  hold[H_ENTRIES] = pack_entries(entries, count)
+  hold[H_SETTLED] = pack_longs(settled, 5 * count)
   hold[H_SETTLE_FINGERPRINT], hold[H_SETTLE_MS] = fingerprint, now
-  hold[H_CHARGES], hold[H_LATE] = amounts, late
-  hold[H_REVISION] = hold[H_REVISION] + 1
-  if partial == 1 then
-    hold[H_SEQUENCE], hold[H_EXPIRE_MS] = sequence, now + hold[H_TTL_MS]
-  else
-    local nothing_used = verb == RELEASE and hold[H_SEQUENCE] == 0
-    hold[H_STATE] = nothing_used and STATE_RELEASED or STATE_COMMITTED
-  end
-  local event = verb == RELEASE and 'release' or partial == 1 and 'commit_partial' or 'commit'
-  note_change(event, key, hold, deltas, note, partial == 1 and 0 or keep[1])
-  return {DONE, hold}
+  hold[H_CHARGES] = operation[4]
+  local event = change(hold, verb, partial, sequence)
+  local added = pack_longs(deltas, 2 * count)
+  return {DONE, note_change(event, key, hold, added, operation[7], partial and 0 or keep[1])}
 end
 
 end
