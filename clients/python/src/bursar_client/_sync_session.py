@@ -68,9 +68,9 @@ class SyncSession:
         if not self._room.acquire(timeout=ask.timeout_s):
             raise full(self._settings)
         try:
-            with self._changed:
-                self._streams.put(asked)
             try:
+                with self._changed:
+                    self._streams.put(asked)
                 self._wait(asked, outcome)
             finally:
                 self._forget(asked)
