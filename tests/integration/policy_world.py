@@ -95,7 +95,9 @@ class PolicyWorld:
         self._stack.callback(cases.watch.close)
         await cases.watch.refresh()
         await cases.watch.load_past_versions()
-        settings = Settings(listen_address="127.0.0.1:0")
+        # The calls of these tests have no deadline of their own; a policy of 600 budgets takes its
+        # time on a busy machine.
+        settings = Settings(listen_address="127.0.0.1:0", default_deadline_ms=30_000)
         server = GrpcServer(inner.authority, settings, policy=cases)
         address = await server.start()
         self._stack.push_async_callback(server.stop, 0)
