@@ -122,8 +122,8 @@ def counter_spec(counter: Counter, now_ms: int) -> CounterSpec:
             return KIND_PLAIN, COUNTER_RETENTION_MS, 1, 0
         case _:
             assert counter.instance.end_ms is not None
-            # From the hour on, so that the calls of a while describe a counter alike. It lives up to
-            # an hour longer for that, counted from now.
+            # From the hour on, so that the calls of a while describe a counter alike. It lives up
+            # to an hour longer for that, counted from now.
             left_ms = counter.instance.end_ms - now_ms // _HOUR_MS * _HOUR_MS
             # A late commit may begin a counter whose window is long over.
             ttl_ms = max(left_ms + COUNTER_RETENTION_MS, 1_000)
