@@ -26,6 +26,7 @@ from bursar.pb import error_reason_pb2, types_pb2
 from bursar.pb import usage_service_pb2 as usage_pb
 from bursar.service.admission import ALWAYS, Admission
 from bursar.service.errors import PUSHBACK_KEY
+from bursar.service.server import UNREAD_BYTES
 from polling import eventually_async
 
 GRANTED = types_pb2.DECISION_GRANTED
@@ -265,6 +266,22 @@ async def test_what_is_let_in_follows_what_ends(redis_url: str) -> None:
         await proxy.heal()
         [answer] = await asyncio.gather(*first)
         assert answer.decision == GRANTED
+
+
+async def test_a_session_that_is_not_read_holds_its_client_back(redis_url: str) -> None:
+    """Goal: what waits, waits where it can be gathered and dropped (T59). Method: fill a session.
+
+    It has all in flight that it may, so nothing more of it is read, and a write does not end. Where
+    gRPC decides, over 64 KiB go out before.
+    """
+    async with stalled(redis_url, session_in_flight_max=1) as (service, _):
+        stream, sent_bytes = service.authority.Session(), 0
+        message = session_message(HOT, 10)
+        with pytest.raises(TimeoutError):
+            while sent_bytes < 64 * 1024:
+                await asyncio.wait_for(stream.write(message), timeout=1)
+                sent_bytes += message.ByteSize()
+        assert sent_bytes <= 3 * UNREAD_BYTES
 
 
 async def test_what_operators_see_of_load(redis_url: str) -> None:

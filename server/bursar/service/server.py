@@ -37,6 +37,11 @@ field is too large."""
 
 METADATA_BYTES_MAX = 16 * 1024
 
+UNREAD_BYTES = 8 * 1024
+"""What a stream may send ahead of what is read. A client that cannot send gathers, drops what
+nobody waits for any more, and sends larger messages; one that can fills whatever there is to fill,
+and its operations are old when they are read. It bounds a session to so much in a round trip."""
+
 UNSEEN_CALLS_MAX = 1_024
 """Calls that gRPC may have received and nobody has looked at."""
 
@@ -184,6 +189,9 @@ def transport_options(settings: Settings, *, shares_port: bool = False) -> list[
     return [
         ("grpc.max_receive_message_length", max(TRANSPORT_BYTES_MAX, settings.message_bytes_max)),
         ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
+        # Else gRPC lets more come the faster it comes.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_connection_age_ms", settings.connection_age_ms_max),
         ("grpc.max_connection_age_grace_ms", settings.drain_grace_ms),
         # Clients keep idle connections alive every 30 s or less often; without this they would
