@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from engine_calls import MODELS, ask, commit, denied, granted, seeded, used
@@ -121,7 +120,7 @@ async def test_t3_opposite_orders_of_shared_counters(levels: World) -> None:
     def operation(number: int) -> ReserveOperation:
         [offer] = plan(ask(f"r{number}", input_tokens=99, **who), policy, now_ms).offers
         uses = offer.uses[::-1] if number % 2 else offer.uses
-        offers = (replace(offer, uses=uses),)
+        offers = (offer._replace(uses=uses),)
         return ReserveOperation(
             policy.org, f"{number:024}", b"f", offers, now_ms + 60_000, 60_000, b""
         )

@@ -54,7 +54,7 @@ async def reserve(client: AsyncClient, user: str, name: str) -> AsyncReservation
 def streams(client: AsyncClient) -> int:
     session = client._transport._session
     assert session is not None
-    return len(session._streams)
+    return len(session._streams.open)
 
 
 async def test_half_of_the_callers_leave(service: Service) -> None:  # T55

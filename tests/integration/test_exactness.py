@@ -6,7 +6,6 @@ Lua counts in doubles, which are exact up to 2^53, so everything here is at and 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from engine_calls import (
@@ -149,9 +148,9 @@ async def test_t6_the_largest_output_that_fits_is_exact(world: World) -> None:
         base = dice.choice((0, 1, dice.randint(0, 2**52)))
         fits = dice.randint(0, (AMOUNT_MAX - base) // slope)
         ceiling = min(AMOUNT_MAX, base + slope * fits + dice.choice((0, slope - 1)))
-        use = replace(use, base=base, slope=slope, ceiling=ceiling)
+        use = use._replace(base=base, slope=slope, ceiling=ceiling)
         most = (AMOUNT_MAX - base) // slope
-        offer = replace(offer, uses=(use,), output_min=0, output_max=most)
+        offer = offer._replace(uses=(use,), output_min=0, output_max=most)
         hold_id = hold_name(policy.org, request.request_id).hold_id
         operations.append(
             ReserveOperation(policy.org, hold_id, b"f", (offer,), now_ms + 1_000, 1_000, b"")
