@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bench.calls_rows import cpu_figures
 from bench.cpu import resident_bytes
@@ -97,9 +96,9 @@ async def p13(stage: Stage) -> list[Row]:
     """
     before_bytes = resident_bytes(stage.server.pid)
     peak = await stage.load("session", 4, settles=False)
-    sessions = await _overload(stage, "open_session", "sessions", peak)
+    sessions = await _overload(stage, "P13", "open_session", "sessions", peak)
     recovery_s = await _recovery_s(stage, peak)
-    unary = await _overload(stage, "open", "unary calls", await stage.peak("unary"))
+    unary = await _overload(stage, "P13 unary", "open", "unary calls", await stage.peak("unary"))
     sessions.figures["server_bytes_before"] = before_bytes
     sessions.figures["server_bytes_after"] = resident_bytes(stage.server.pid)
     recovery = Row(
@@ -110,11 +109,11 @@ async def p13(stage: Stage) -> list[Row]:
         reach=5,
         far_off_from=FAR_OFF_WAITING,
     )
-    return [replace(sessions, name="P13"), recovery, replace(unary, name="P13 unary")]
+    return [sessions, recovery, unary]
 
 
-async def _overload(stage: Stage, how: How, what: str, peak: Result) -> Row:
-    """Offer ten times the peak, and return what came of it."""
+async def _overload(stage: Stage, name: str, how: How, what: str, peak: Result) -> Row:
+    """Offer ten times the peak, and return what came of it as the row of that name."""
     load = Load(
         how,
         stage.server.address,
@@ -141,7 +140,7 @@ async def _overload(stage: Stage, how: How, what: str, peak: Result) -> Row:
     result = _together(found)
     offered_per_s = (result.answered + sum(result.failed.values())) / result.seconds
     return Row(
-        "",
+        name,
         f"{_OVERLOAD} times the load for {stage.scale.overload_s:g} s by {what}: answered within "
         f"{_IN_TIME_S:g} s",
         f"{result.per_s:,.0f}/s",

@@ -2,10 +2,6 @@
 
 Run it with `make gen`. `--check` writes nothing and fails where the checked-in
 code differs from what the protos say.
-
-The `NotImplementedError` lines in `*_pb2_grpc.py` are grpcio-tools' own: each answers UNIMPLEMENTED
-for a method that a servicer leaves out. The client's tests have such servicers; the stubs beside
-them are what callers of every service use.
 """
 
 from __future__ import annotations
@@ -25,6 +21,14 @@ TARGETS = {
     "bursar.pb": ROOT / "server" / "bursar" / "pb",
     "bursar_client.pb": ROOT / "clients" / "python" / "src" / "bursar_client" / "pb",
 }
+
+PACKAGE_DOC = """\
+\"\"\"Generated from protos/bursar/v1 by `make gen`; do not edit.
+
+`NotImplementedError` in the servicers is grpcio-tools' own: it goes with UNIMPLEMENTED, the answer
+to a method that a servicer leaves out, and is never raised by a stub.
+\"\"\"
+"""
 
 
 def compile_protos(out_dir: Path) -> Path:
@@ -52,8 +56,7 @@ def place(generated: Path, package: str, destination: Path) -> None:
         text = text.replace("bursar.v1.", f"{package}.") if source.suffix == ".pyi" else text
         text = text.replace("import bursar.v1", f"import {package}")
         (destination / source.name).write_text(text, encoding="utf-8")
-    doc = '"""Generated from protos/bursar/v1 by `make gen`; do not edit."""\n'
-    (destination / "__init__.py").write_text(doc, encoding="utf-8")
+    (destination / "__init__.py").write_text(PACKAGE_DOC, encoding="utf-8")
 
 
 def differences(left: Path, right: Path) -> list[str]:

@@ -43,6 +43,7 @@ class Story:
                 "sweep_ms": 100,
                 "recover_ms": 1_000,
                 "slack_ms": 50,
+                "clock_ms": 300,
                 "limits": [
                     {"org": "acme", "budget": "day", "limit": LIMIT},
                     {"org": "acme", "budget": "at-once", "limit": 3},
@@ -54,9 +55,9 @@ class Story:
         """Let time pass."""
         self.now_ms += time_ms
 
-    def mark(self, kind: str) -> None:
+    def mark(self, kind: str, name: str = "") -> None:
         """Note a fault, its end, or the end of the load."""
-        self.history.append({"type": kind, "time_ms": self.now_ms, "name": kind})
+        self.history.append({"type": kind, "time_ms": self.now_ms, "name": name or kind})
 
     def reserve(self, name: str, amount: int, outcome: str = "ok", **more: object) -> None:
         """Reserve and be granted; with another outcome it is in the ledger all the same."""

@@ -318,6 +318,26 @@ def test_a_hold_that_may_be_over_is_not_counted(tmp_path: Path) -> None:
     assert violations(tmp_path, story) == []
 
 
+@pytest.mark.parametrize(
+    ("clock", "later_ms", "right"),
+    [("ahead", 1_750, True), ("behind", 1_750, False), ("ahead", 1_650, False)],
+)
+def test_a_clock_ahead_ends_a_hold_early(
+    tmp_path: Path, clock: str, later_ms: int, right: bool
+) -> None:
+    """Goal: where a clock was stepped, and only there and by so much, a hold may end early.
+
+    Method: one that is swept before its end, and what was granted in its place.
+    """
+    story = Story()
+    story.reserve("first", LIMIT)
+    story.mark("fault", f"clock_{clock}")
+    story.wait(later_ms)
+    story.expire("first", LIMIT)
+    story.reserve("second", LIMIT)
+    assert ("I1 granted past the limit" in names(violations(tmp_path, story))) is not right
+
+
 @pytest.mark.parametrize(("later_ms", "right"), [(1_980, True), (1_900, False)])
 def test_what_the_dead_hold_is_no_use(tmp_path: Path, later_ms: int, right: bool) -> None:
     """Goal: only live holds count. Method: a grant just after a hold's end and before its sweep."""

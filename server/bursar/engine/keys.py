@@ -20,10 +20,10 @@ import binascii
 from dataclasses import dataclass
 
 from bursar.domain.budget import Counter
+from bursar.domain.usage_report import HOUR_MS
 from bursar.domain.window import WindowKind
 
-_HOUR_MS = 3_600_000
-COUNTER_RETENTION_MS = 48 * _HOUR_MS
+COUNTER_RETENTION_MS = 48 * HOUR_MS
 """How long a counter outlives its window, for settlements that come late. At least twice the
 longest TTL of a hold, so that a host clock step of an hour expires nothing that is in use."""
 
@@ -106,6 +106,15 @@ CounterSpec = tuple[int, int, int, int]
 """How a counter lives: kind, TTL in ms, and two parameters of the kind (`lua/shared/counters`)."""
 
 
+def lives_from_ms(time_ms: int) -> int:
+    """Return from when on the counter of a window with an end counts its time to live.
+
+    That is the hour, so that the calls of a while describe a counter alike; it lives up to an hour
+    longer for that.
+    """
+    return time_ms - time_ms % HOUR_MS
+
+
 def counter_spec(counter: Counter, now_ms: int) -> CounterSpec:
     """Return how a counter lives in Redis.
 
@@ -122,9 +131,7 @@ def counter_spec(counter: Counter, now_ms: int) -> CounterSpec:
             return KIND_PLAIN, COUNTER_RETENTION_MS, 1, 0
         case _:
             assert counter.instance.end_ms is not None
-            # From the hour on, so that the calls of a while describe a counter alike. It lives up
-            # to an hour longer for that, counted from now.
-            left_ms = counter.instance.end_ms - now_ms // _HOUR_MS * _HOUR_MS
+            left_ms = counter.instance.end_ms - lives_from_ms(now_ms)
             # A late commit may begin a counter whose window is long over.
             ttl_ms = max(left_ms + COUNTER_RETENTION_MS, 1_000)
             return KIND_PLAIN, ttl_ms, 0, 0

@@ -52,7 +52,6 @@ class Call:
 
     def __init__(self, keys: list[str]) -> None:
         self.keys = keys
-        self._first_counter = len(keys)
         self._index: dict[str, int] = {}
         self.counters: list[bytes] = []
         self.replicas = 0

@@ -13,13 +13,13 @@ from typing import Any
 from bursar.domain import meter
 from bursar.domain.meter import Usage
 from bursar.domain.subject import OrgId, Subject, Target, parse_target_key
+from bursar.domain.usage_report import HOUR_MS
 from bursar.engine.journal import JournalEntry, decode_events
-from bursar.engine.keys import KIND_PLAIN, Tombstones, hold_name
+from bursar.engine.keys import KIND_PLAIN, Tombstones, hold_name, lives_from_ms
 from bursar.engine.operations import EntryFlags, Hold, HoldEntry, HoldState
 from bursar.engine.payload import UsageNote, decode_payload, decode_usage_note
 from bursar.engine.wire import decode_hold, unpack_longs
 
-_HOUR_MS = 3_600_000
 _DELTAS = 3
 _BEGINNING_VERBS = ("reserve", "record", "adjust")
 _NO_USAGE = UsageNote(Target("", ""), "", False, Usage())
@@ -335,7 +335,7 @@ def _add_balances(batch: Batch, row: LedgerRow) -> None:
         renews = entry.kind != KIND_PLAIN or entry.p1 > 0
         if renews or row.verb in _BEGINNING_VERBS or entry.flags & EntryFlags.ADDED:
             # What has an end counts from the hour, so that all that begin it agree on that end.
-            from_ms = row.at_ms if renews else row.at_ms - row.at_ms % _HOUR_MS
+            from_ms = row.at_ms if renews else lives_from_ms(row.at_ms)
             delta.expire_at_ms = max(delta.expire_at_ms, from_ms + entry.ttl_ms)
 
 
@@ -355,7 +355,7 @@ def _add_usage(batch: Batch, row: LedgerRow) -> None:
     )
     if not any(amounts):
         return
-    hour_ms = row.at_ms - row.at_ms % _HOUR_MS
+    hour_ms = row.at_ms - row.at_ms % HOUR_MS
     levels = (subject.team, subject.feature, subject.agent, subject.user, subject.task)
     key = (hour_ms, subject.org, *levels, row.target.provider, row.target.model)
     delta = batch.usage.setdefault(key, UsageDelta())

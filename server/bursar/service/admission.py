@@ -33,7 +33,8 @@ class Admission:
     """
 
     __slots__ = (
-        "__weakref__", "_by_org", "_pace", "_random", "_wait_s", "in_progress", "most", "what"
+        "__weakref__", "_always", "_by_org", "_pace", "_random", "_wait_s", "in_progress", "most",
+        "what",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Admission:
         self.what = what
         self.most = most
         self.in_progress = 0
+        self._always = min(ALWAYS, most)
         self._wait_s = wait_ms / 1_000
         self._pace = pace
         self._by_org: dict[str, int] = {}
@@ -69,9 +71,9 @@ class Admission:
     @property
     def limit(self) -> int:
         """How much may be in progress now."""
-        if self.most <= ALWAYS:
+        if self.most == self._always:
             return self.most
-        return int(max(ALWAYS, min(self.most, self._pace.in_time(self._wait_s))))
+        return int(max(self._always, min(self.most, self._pace.in_time(self._wait_s))))
 
     def enter(self, org: str, count: int = 1) -> None:
         """Begin something; call `leave` with the same when it ends, however it ends.
@@ -83,13 +85,19 @@ class Admission:
         Raises:
             ServerOverloaded: Nothing was begun: the org has its share, or everything is taken.
         """
+        mine = self.of_org(org)
+        # Nearly always, and then nobody has to know how fast things end.
+        if mine + count > self._always - self.in_progress:
+            self._check(org, mine, count)
+        self._begin(org, count)
+
+    def _check(self, org: str, mine: int, count: int) -> None:
         limit = self.limit
-        mine, free = self.of_org(org), limit - self.in_progress
+        free = limit - self.in_progress
         # A batch that is larger than what may be in progress now waits for nothing but room.
         is_first = mine == 0 and free > 0 and count <= self.most - self.in_progress
         if mine + count > free and not is_first:
-            raise self._refusal(org, limit, count)
-        self._begin(org, count)
+            raise self._refusal(org, limit, is_full=count > free)
 
     def enter_some(self, org: str, count: int) -> tuple[int, ServerOverloaded | None]:
         """Begin as many of several things as there is room for; call `leave` for those.
@@ -107,8 +115,10 @@ class Admission:
         begun = max(min(count, room), 0)
         if begun:
             self._begin(org, begun)
-        error = self._refusal(org, limit, count - begun) if begun < count else None
-        return begun, error
+        if begun == count:
+            return begun, None
+        is_full = self.in_progress >= limit
+        return begun, self._refusal(org, limit, is_full=is_full, refused=count - begun)
 
     def _begin(self, org: str, count: int) -> None:
         if not self.in_progress:
@@ -140,15 +150,15 @@ class Admission:
         Raises:
             ServerOverloaded: Everything is taken.
         """
-        limit = self.limit
-        if self.in_progress >= limit:
-            raise self._refusal("", limit, 1)
+        if self.in_progress >= self._always and self.in_progress >= (limit := self.limit):
+            raise self._refusal("", limit, is_full=True)
 
-    def _refusal(self, org: str, limit: int, count: int) -> ServerOverloaded:
-        """Return why several things of an org are refused, and count them."""
+    def _refusal(
+        self, org: str, limit: int, *, is_full: bool, refused: int = 1
+    ) -> ServerOverloaded:
+        """Return why things of an org are refused, and count them."""
         mine = self.of_org(org)
-        is_full = count > limit - self.in_progress
-        count_refused(self.what, "all" if is_full else "org", count)
+        count_refused(self.what, "all" if is_full else "org", refused)
         if is_full:
             error = ServerOverloaded(
                 f"the server has no room: at most {limit} {self.what} are in progress at once",

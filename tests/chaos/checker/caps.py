@@ -111,8 +111,10 @@ def _by_the_history(evidence: Evidence) -> Iterator[Violation]:
         if row["kind"] in (_ROLLING, _TASK)
     }
     settled_from = _first_settlement(evidence.operations)
-    # Two machines' clocks; and a sweeper that is ahead ends a hold by so much too early.
-    margin_ms = int(evidence.run.get("slack_ms", 0)) + int(evidence.run.get("clock_ms", 0))
+    # Two machines' clocks; and a sweeper whose clock was stepped ends a hold by so much too early.
+    margin_ms = int(evidence.run.get("slack_ms", 0))
+    if any(mark["name"] == "clock_ahead" for mark in evidence.marks):
+        margin_ms = max(margin_ms, int(evidence.run.get("clock_ms", 0)))
     by_counter: dict[str, list[tuple[Operation, int]]] = defaultdict(list)
     for each in evidence.operations:
         for counter in each.counters if each.booked else ():
