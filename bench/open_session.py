@@ -15,7 +15,7 @@ import grpc.aio
 from bench.channel import Connections, RawChannel
 from bench.load import Load
 from bench.session import RESERVE, Feed, head_of, pb_reason, session_operation
-from bench.tally import Tally
+from bench.tally import TOO_LATE, Tally
 from bench.unary import Ids
 from bench.workload import Call
 from bursar.pb import budget_authority_service_pb2 as pb
@@ -23,8 +23,8 @@ from bursar.pb import budget_authority_service_pb2 as pb
 OPERATIONS_MAX = 256
 """In one message."""
 
-NOT_SENT, TOO_LATE = "not sent", "too late"
-"""Why an operation came to nothing, besides what the server says."""
+NOT_SENT = "not sent"
+"""Why an operation came to nothing without the server."""
 
 _TICK_S = 0.005
 """How long is gathered: about as long as the loop of a busy client takes to come round."""

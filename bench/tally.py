@@ -14,6 +14,9 @@ from bench.load import Load, Result, percentiles
 from bursar.pb import budget_authority_service_pb2 as pb
 from bursar.pb import types_pb2
 
+TOO_LATE = "too late"
+"""Why an answer of an open load counts as none: its caller has left, as from the plan."""
+
 REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED.name
 _DENIED = types_pb2.DECISION_DENIED
 

@@ -12,7 +12,7 @@ import grpc.aio
 
 from bench.channel import Connections
 from bench.load import Load
-from bench.tally import Tally, reason
+from bench.tally import TOO_LATE, Tally, reason
 from bench.workload import Call
 from bursar.pb import budget_authority_service_pb2 as pb
 
@@ -63,6 +63,9 @@ async def at_their_times(load: Load, calls: list[Call], ids: Ids, tally: Tally) 
         try:
             data = await reserve(call.reserve_as(request_id), timeout=load.timeout_s)
             latency_s = time.perf_counter() - due_s
+            if latency_s > load.timeout_s:
+                tally.failed(TOO_LATE)
+                return
             held = tally.answered(latency_s, pb.ReserveResponse.FromString(data))
             tally.answered_in_time(epoch_s + due_s, latency_s, late)
             if held and load.settles:
