@@ -27,6 +27,16 @@ async def open_shards(store: Store, keys: Keys, engine: RedisEngine, epoch: str)
     await engine.shards.look()
 
 
+async def look_at_new_runs(engine: RedisEngine) -> None:
+    """Say that nothing is missing on every Redis that was started anew, as the only server."""
+    anew = [
+        shard
+        for shard, state in enumerate(await engine.shards.look())
+        if state is not None and not engine.shards.is_confirmed(shard, state)
+    ]
+    await engine.shards.confirm(anew, "alone", ())
+
+
 async def begin_shard(data: ShardData, shard: int, epoch: str) -> None:
     """Open a shard with what it has, or with nothing."""
     await data.fence(shard, token="test")  # noqa: S106 - no secret

@@ -66,9 +66,9 @@ ERROR_TEXTS = {
     ),
     "SHARD_COLD": ErrorText(
         "the data of shard {b21} is gone from Redis; nothing is decided from it until it is "
-        "restored",
-        "Restore Redis from its append-only file or a backup; see "
-        "[Redis](../operate/redis.md#when-redis-has-lost-data).",
+        "rebuilt",
+        "Retry. Servers rebuild it by themselves, or go on as before where Redis was only started "
+        "anew and lacks nothing; see [recovery](../operate/recovery.md).",
     ),
     "CLOCK_BEHIND": ErrorText(
         "this server's clock is behind what shard {b21} has seen; check its time source",

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 from cluster_world import ORGS, SHARDS, meta_of, policy
-from engine_calls import ask, commit, granted, record, used
+from engine_calls import ask, commit, granted, record, refused, used
 from engine_world import World, open_world
 
 from bursar.domain.answer import ReserveAnswer
-from bursar.domain.errors import BursarError, StoreUnavailable
+from bursar.domain.errors import BursarError, ShardCold, StoreUnavailable
 from bursar.engine import store as store_module
 from bursar.engine.redis_servers import Unit
 from bursar.engine.scripts import load_script
@@ -26,6 +26,7 @@ from bursar.engine.store import Store
 from bursar.engine.wire import pack
 from engine_redis import OwnRedis, own_redis
 from redis_cluster import RedisCluster, redis_cluster
+from shards import look_at_new_runs
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ async def persist(call: Callable[[], Any], refusals: list[BursarError]) -> Any: 
         while True:
             try:
                 return await call()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ShardCold) as error:
                 refusals.append(error)
                 await asyncio.sleep(0.002)
 
@@ -83,7 +84,8 @@ async def test_every_org_is_served_wherever_it_is(world: World, cluster: RedisCl
 async def test_a_slot_that_has_moved_is_followed(world: World, cluster: RedisCluster) -> None:
     """Goal: a server that does not know of a move is told, and knows then.
 
-    Method: a slot moves between two calls; the second one is carried out on its new server.
+    Method: a slot moves between two calls; the second one reaches its new server, and is carried
+    out there once everyone has looked at it.
     """
     key = meta_of(world, "org1")
     await granted(world.authority, ask("a", org="org1", input_tokens=9))
@@ -92,6 +94,10 @@ async def test_a_slot_that_has_moved_is_followed(world: World, cluster: RedisClu
         pass
     store = world.servers[0].store
     assert store.place(key) != f"127.0.0.1:{target.port}"
+    assert isinstance(
+        await refused(world.authority, ask("a", org="org1", input_tokens=9)), ShardCold
+    )
+    await look_at_new_runs(world.engine)
     assert (await granted(world.authority, ask("a", org="org1", input_tokens=9))).replayed
     assert store.place(key) == f"127.0.0.1:{target.port}"
     await granted(world.authority, ask("b", org="org1", input_tokens=9))
@@ -136,7 +142,15 @@ async def test_slots_move_under_load(world: World, cluster: RedisCluster) -> Non
             tokens += 10
         return tokens
 
+    async def look() -> None:
+        while True:
+            for server in world.servers:
+                with contextlib.suppress(StoreUnavailable):
+                    await look_at_new_runs(server.engine)
+            await asyncio.sleep(0.01)
+
     calls = [asyncio.ensure_future(call(worker)) for worker in range(6)]
+    looking = asyncio.ensure_future(look())
     try:
         for _ in range(4):
             for _ in cluster.move(key, other_primary(cluster, key), page=7):
@@ -145,6 +159,7 @@ async def test_slots_move_under_load(world: World, cluster: RedisCluster) -> Non
     finally:
         done.set()
         tokens = await asyncio.gather(*calls)
+        looking.cancel()
     assert moves == 4
     assert refusals, "nothing was asked while the slot moved"
     assert await used(world.authority, "day", org=org) == (200 + sum(tokens), 0)
@@ -176,9 +191,12 @@ async def test_a_script_is_not_taken_to_where_half_of_the_data_is(
             with pytest.raises(StoreUnavailable):
                 await settle
         else:
+            # Or else it is refused because nobody has looked at that server.
+            await world.engine.shards.confirm([0], "alone", ())
             await settle
         cluster.move_keys(source, target, [name for name in names if b":c:" in name])
         cluster.end_move(key, target)
+        await look_at_new_runs(world.engine)
         if careful:
             await world.authority.settle(commit(hold, input_tokens=10))
         assert (await used(world.authority, "day") == (10, 0)) == careful

@@ -23,6 +23,7 @@ from bursar.engine.store import Store
 from engine_redis import OwnRedis, own_redis
 from redis_cluster import RedisCluster, redis_cluster
 from redis_programs import REDIS_PROGRAMS
+from shards import look_at_new_runs
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "p4ss/w:rd"  # noqa: S105
@@ -127,7 +128,7 @@ async def test_the_rights_on_a_cluster(
             server = await world.server(url=as_user(cluster.url))
             one = await granted(server.authority, ask("a", input_tokens=9))
             await _moved(cluster, world.keys.meta(0))
-            await server.engine.shards.look()
+            await look_at_new_runs(server.engine)
             await server.authority.settle(commit(one, input_tokens=9))
             world.clock.at_ms += MINUTE
             await server.authority.sweep(10)

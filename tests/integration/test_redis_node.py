@@ -115,7 +115,7 @@ async def test_a_connection_that_the_server_closed_is_not_used(
     proxy.cut()
 
     async def heard() -> bool:
-        readers = [connection._reader for connection in node._idle]
+        readers = [connection.link._reader for connection in node._idle]
         return all(reader.at_eof() or reader.exception() is not None for reader in readers)
 
     await eventually_async(heard)

@@ -23,7 +23,7 @@ from engine_world import HOUR, World, open_world
 from bursar.domain.answer import ReserveAnswer, SettleAnswer
 from bursar.domain.subject import OrgId, Subject, Target
 from bursar.engine.operations import AdjustCode, Adjustment, AdjustOperation, AdjustOutcome
-from bursar.engine.scripts import SCRIPTS, load_script
+from bursar.engine.scripts import READING, SCRIPTS, load_script
 from engine_redis import OwnRedis, own_redis
 from polling import eventually_async
 
@@ -148,7 +148,7 @@ async def test_what_scripts_call(redis_url: str, key_namespace: str) -> None:
         first_write = next((at for at, name in enumerate(names) if name in WRITES), len(names))
         assert not set(names[first_write:]) & READS
         wrote |= {shas[run.sha]} if first_write < len(names) else set()
-    assert wrote == set(SCRIPTS) - {"read"}
+    assert wrote == set(SCRIPTS) - set(READING)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from bursar.domain.errors import ShardCold, StoreUnavailable
 from bursar.engine.store import Store
 from engine_redis import OwnRedis, free_port, own_redis
 from polling import eventually, eventually_async
+from shards import look_at_new_runs
 
 POLICY = f"""
 org: acme
@@ -118,6 +119,7 @@ async def test_the_next_master_is_found(watched: Watched, key_namespace: str) ->
 
         async def served() -> bool:
             try:
+                await look_at_new_runs(server.engine)
                 answer = await server.authority.reserve(ask("b", input_tokens=99))
             except StoreUnavailable:
                 return False
@@ -146,6 +148,7 @@ async def test_a_master_that_was_replaced_is_left(watched: Watched, key_namespac
 
         async def served() -> bool:
             try:
+                await look_at_new_runs(server.engine)
                 answer = await server.authority.reserve(ask("b", input_tokens=99))
             except (StoreUnavailable, ShardCold):
                 return False

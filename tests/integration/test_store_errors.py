@@ -38,6 +38,7 @@ from bursar.engine.scripts import SCRIPTS, load_script
 from engine_redis import OwnRedis, own_redis
 from fault_proxy import FaultProxy
 from polling import eventually, eventually_async
+from shards import look_at_new_runs
 
 POLICY = f"""
 org: acme
@@ -238,6 +239,7 @@ async def test_a_loading_redis(tmp_path: Path, key_namespace: str) -> None:
                 error = await refused(world.authority, ask("b", input_tokens=9))
                 assert isinstance(error, StoreUnavailable)
                 eventually(lambda: not _is_loading(client))
+            await look_at_new_runs(world.engine)
             assert (await granted(world.authority, ask("a", input_tokens=9))).replayed
             await granted(world.authority, ask("b", input_tokens=9))
             assert await used(world.authority, "day") == (0, 20)

@@ -108,6 +108,11 @@ class Cluster:
         node = self._owners[_slot(key)] if self._owners else None
         return "" if node is None else node.address
 
+    def run(self, key: str) -> str:
+        """Return the run of the server that a key is on, as far as is known."""
+        node = self._owners[_slot(key)] if self._owners else None
+        return "" if node is None else node.run
+
     async def close(self) -> None:
         """Close every connection."""
         if self._looking is not None:

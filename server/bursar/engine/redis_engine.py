@@ -196,8 +196,8 @@ class RedisEngine:
     async def find_hold(self, org: OrgId, hold_id: str) -> Hold | None:
         """Return a hold or its tombstone."""
         shard = self._keys.shard_of(org)
-        [data] = await self.shards.read(shard, ("GET", self._keys.hold(shard, org, hold_id)))
-        return decode_hold(data) if data is not None else None
+        [data] = await self.shards.find(shard, self._keys.hold(shard, org, hold_id))
+        return decode_hold(data) if data else None
 
     async def list_holds(self, org: OrgId, cursor: str, limit: int) -> HoldPage:
         """Return a page of an org's open holds.
@@ -225,7 +225,7 @@ class RedisEngine:
         end = f"{last_ms} {skip}" if last_ms >= 0 else ""
         values = await self._store.get_all(found)
         # Of a shard that lost its data meanwhile, what is not there says nothing.
-        await self.shards.read(shard)
+        await self.shards.find(shard)
         holds = tuple(
             (hold_name(name)[1], hold)
             for name, data in zip(found, values, strict=True)

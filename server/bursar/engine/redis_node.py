@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hiredis import pack_command
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,6 +12,22 @@ from redis.exceptions import ResponseError
 
 Command = Sequence[Any]
 """A command's name and arguments: texts, bytes and whole numbers."""
+
+_ASK_RUN: Command = ("INFO", "server")
+_RUN_FIELD = b"run_id:"
+
+
+class RunCommand(tuple[Any, ...]):
+    """A command that ends with the run of Redis that it reaches; whoever sends it puts that in."""
+
+    __slots__ = ()
+
+
+class _Connection(NamedTuple):
+    """A connection of redis-py, and the run of Redis at its other end, which it cannot outlive."""
+
+    link: Any
+    run: str
 
 
 class Node:
@@ -23,6 +39,8 @@ class Node:
 
     Attributes:
         address: For messages and logs, such as `127.0.0.1:6379`.
+        run: The name that it gave itself at its last start, as far as is known; empty where it
+            has none.
     """
 
     def __init__(
@@ -37,10 +55,11 @@ class Node:
             timeout_s: For one pipeline, with all that it waits for.
         """
         self.address = address
+        self.run = ""
         self._make = connect
         self._timeout_s = timeout_s
         self._vacant = asyncio.Semaphore(connections_max)
-        self._idle: list[Any] = []
+        self._idle: list[_Connection] = []
         self._is_closed = False
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
@@ -52,10 +71,9 @@ class Node:
             RedisError: The server does not answer; what was carried out is unknown.
             OSError: The same; TimeoutError where it takes too long.
         """
-        data = b"".join(pack_command(tuple(command)) for command in commands)
         try:
             async with asyncio.timeout(self._timeout_s), self._vacant:
-                return await self._send(data, len(commands))
+                return await self._send(commands)
         except RuntimeError as error:
             # A transport of uvloop that was closed meanwhile says so where asyncio's is silent.
             if "handler is closed" not in str(error):
@@ -66,45 +84,62 @@ class Node:
         """Close every connection: those in use when their pipelines end."""
         self._is_closed = True
         while self._idle:
-            await self._idle.pop().disconnect()
+            await self._idle.pop().link.disconnect()
 
-    async def _send(self, data: bytes, count: int) -> list[Any]:
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
         connection = await self._take()
+        link, run = connection
         try:
-            await connection.send_packed_command(data, check_health=False)
-            replies = [await _reply(connection) for _ in range(count)]
+            packed = [
+                pack_command((*command, run) if isinstance(command, RunCommand) else tuple(command))
+                for command in commands
+            ]
+            await link.send_packed_command(b"".join(packed), check_health=False)
+            replies = [await _reply(link) for _ in commands]
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await link.disconnect(nowait=True)
             raise
         if self._is_closed:
-            await connection.disconnect(nowait=True)
+            await link.disconnect(nowait=True)
         else:
             self._idle.append(connection)
         return replies
 
-    async def _take(self) -> Any:  # noqa: ANN401 - a connection of redis-py
+    async def _take(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
-            if _is_open(connection):
+            if _is_open(connection.link):
                 return connection
-            await connection.disconnect(nowait=True)
-        connection = self._make()
+            await connection.link.disconnect(nowait=True)
+        link = self._make()
         try:
-            await connection.connect()
+            await link.connect()
+            self.run = await _run(link)
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await link.disconnect(nowait=True)
             raise
-        return connection
+        return _Connection(link, self.run)
 
 
-async def _reply(connection: Any) -> Any:  # noqa: ANN401 - as Redis replied
+async def _run(link: Any) -> str:  # noqa: ANN401 - a connection of redis-py
+    """Ask a server for the name that it gave itself when it was started."""
+    await link.send_packed_command(pack_command(tuple(_ASK_RUN)), check_health=False)
+    reply = await _reply(link)
+    # One that does not say it, or not to this user, is taken to be the same at all times.
+    lines = [] if isinstance(reply, ResponseError) else reply.splitlines()
+    return next(
+        (line[len(_RUN_FIELD) :].decode() for line in lines if line.startswith(_RUN_FIELD)), ""
+    )
+
+
+async def _reply(link: Any) -> Any:  # noqa: ANN401 - as Redis replied
     try:
-        return await connection.read_response()
+        return await link.read_response()
     except ResponseError as error:
         return error
 
 
-def _is_open(connection: Any) -> bool:  # noqa: ANN401 - a connection of redis-py
+def _is_open(link: Any) -> bool:  # noqa: ANN401 - a connection of redis-py
     # Not every version of redis-py that we allow tells whether the server has hung up.
-    reader = connection._reader
+    reader = link._reader
     return reader is not None and not reader.at_eof() and reader.exception() is None

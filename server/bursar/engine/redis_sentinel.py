@@ -72,6 +72,10 @@ class Sentinels:
         """Return the name of the master."""
         return self._name
 
+    def run(self, key: str) -> str:
+        """Return the run of the master, as far as is known."""
+        return "" if self._node is None else self._node.run
+
     async def close(self) -> None:
         """Close every connection."""
         if self._looking is not None:

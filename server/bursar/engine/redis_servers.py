@@ -77,6 +77,10 @@ class Servers(Protocol):
         """Return a name of the server that a key is on, as far as is known."""
         ...
 
+    def run(self, key: str) -> str:
+        """Return the run of the server that a key is on, as far as is known: see `Node.run`."""
+        ...
+
     async def close(self) -> None:
         """Close every connection."""
         ...
@@ -126,6 +130,10 @@ class OneServer:
     def place(self, key: str) -> str:
         """Return the server's name."""
         return self._node.address
+
+    def run(self, key: str) -> str:
+        """Return the server's run."""
+        return self._node.run
 
     async def close(self) -> None:
         """Close every connection."""

@@ -17,8 +17,12 @@ _CONSTANTS = re.compile(
 )
 _NAME = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 
-SCRIPTS = ("operate", "sweep", "read")
-"""Scripts of the calls; the others keep a shard: `fence`, `purge`, `load`, `open`, `trim`."""
+READING = ("read", "find")
+"""Scripts that write nothing."""
+
+SCRIPTS = ("operate", "sweep", *READING)
+"""Scripts of the calls; the others keep a shard: `fence`, `purge`, `load`, `open`, `confirm`,
+`trim`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,39 @@
 """The shards as one server sees them: which generation it decides from, and one call on one shard.
 
 A shard whose data is missing, of another generation, or older than what this server has seen is
-cold: nothing is decided from it until the record has it rebuilt.
+cold: nothing is decided from it until the record has it rebuilt. So is one on a Redis that was
+started anew, until every server has said that it lacks nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from bursar.domain.errors import BursarError, ClockBehind, NotDurable, ShardCold
+from bursar.domain.errors import (
+    BursarError,
+    ClockBehind,
+    NotDurable,
+    ShardCold,
+    StoreUnavailable,
+)
 from bursar.engine.keys import Keys, Tombstones
 from bursar.engine.operations import Granted
 from bursar.engine.recent import Acknowledged, RecentCall, RecentCalls
 from bursar.engine.rows import Call
-from bursar.engine.scripts import load_script
+from bursar.engine.scripts import READING, load_script
 from bursar.engine.shard_data import ShardData
 from bursar.engine.store import ShardMark, Store
 from bursar.engine.wire import pack, unpack
 from bursar.failpoints import failpoint
 
-_FOR_EVER_MS = 2**50
+FOR_EVER_MS = 2**50
+"""A time that no clock gets to."""
 
 LOST_CALLS = "Redis lacks calls that were answered"
 """Why a shard is stopped that has gone back."""
@@ -78,9 +87,16 @@ class _Status(IntEnum):
     OLDER = 3
     CLOCK_BEHIND = 4
     REPLAYING = 5
+    UNCONFIRMED = 6
 
 
-_COLD = (_Status.MISSING, _Status.OTHER_EPOCH, _Status.OLDER, _Status.REPLAYING)
+_COLD = (
+    _Status.MISSING,
+    _Status.OTHER_EPOCH,
+    _Status.OLDER,
+    _Status.REPLAYING,
+    _Status.UNCONFIRMED,
+)
 
 
 class Shards:
@@ -118,6 +134,7 @@ class Shards:
         self.recent = RecentCalls(limits.recent_calls_max)
         self._epochs: dict[int, str] = {}
         self._sequences: dict[int, int] = {}
+        self._confirmations: defaultdict[int, int] = defaultdict(int)
         self._cold: set[int] = set(range(keys.shard_count))
 
     @property
@@ -194,11 +211,53 @@ class Shards:
                 await self.data.fence(
                     shard, epoch=state.epoch, sequence=seen[shard], why=LOST_CALLS
                 )
-            if is_ours and state.sequence >= seen.get(shard, 0) and not state.replaying:
+            if (
+                is_ours
+                and state.sequence >= seen.get(shard, 0)
+                and not state.replaying
+                and self.is_confirmed(shard, state)
+            ):
                 self._cold.discard(shard)
             else:
                 self._cold.add(shard)
         return states
+
+    def is_confirmed(self, shard: int, state: ShardMark) -> bool:
+        """Return whether every server has looked at the Redis that a shard is on."""
+        return state.run == self.run_of(shard)
+
+    def run_of(self, shard: int) -> str:
+        """Return the run of the Redis that a shard is on, as far as is known."""
+        return self.store.run_of(self.keys.meta(shard))
+
+    async def confirm(
+        self, shards: Sequence[int], server_id: str, others: Collection[str]
+    ) -> list[int]:
+        """Say of shards whose Redis was started anew that they lack nothing that was answered here.
+
+        One that does lack something is stopped for every server.
+
+        Args:
+            shards: Which.
+            server_id: Of this server.
+            others: Servers that have to say the same before anyone decides.
+
+        Returns:
+            Those that are open now.
+        """
+        for shard in shards:
+            self._confirmations[shard] += 1
+        calls = [
+            (shard, Call([self.keys.meta(shard), self.keys.journal(shard)]), FOR_EVER_MS,
+             (server_id, list(others)))
+            for shard in shards
+        ]  # fmt: skip
+        outcomes = await self.run_all("confirm", calls)
+        return [
+            shard
+            for shard, outcome in zip(shards, outcomes, strict=True)
+            if not isinstance(outcome, BursarError)
+        ]
 
     def place(self, shard: int) -> str:
         """Return a name of the server that a shard is on, as far as is known."""
@@ -229,8 +288,9 @@ class Shards:
             For each what the script replied, or the error that it failed with: see `run`.
         """
         script, again = load_script(name), _sending_again.get()
-        replicas = 0 if name == "read" else self.limits.replicas
+        replicas = 0 if name in READING else self.limits.replicas
         epochs = [self._epochs.get(shard, "") for shard, *_ in calls]
+        confirmations = [self._confirmations[shard] for shard, *_ in calls]
         arguments = [
             (script, call.keys, pack([self._head(shard, epoch, now_ms, again=again), *rest]))
             for epoch, (shard, call, now_ms, rest) in zip(epochs, calls, strict=True)
@@ -239,9 +299,15 @@ class Shards:
         replies = await self.store.run_all(arguments, replicas)
         failpoint("after_script")
         outcomes: list[Any] = []
-        for (reply, reached), epoch, (shard, call, *_) in zip(replies, epochs, calls, strict=True):
+        for (reply, reached), epoch, confirmed, (shard, call, *_) in zip(
+            replies, epochs, confirmations, calls, strict=True
+        ):
             if isinstance(reply, BursarError):
                 outcomes.append(reply)
+                continue
+            if confirmed != self._confirmations[shard]:
+                # What this says was not known when this server said that nothing is missing.
+                outcomes.append(StoreUnavailable("Redis was started anew meanwhile"))
                 continue
             call.replicas = reached
             outcomes.append(await self._read(shard, epoch, call, reply, again=again))
@@ -253,7 +319,7 @@ class Shards:
             self._sequences.get(shard, 0),
             now_ms,
             # What is sent again was done at its own time, however long ago.
-            _FOR_EVER_MS if again else self.limits.clock_lag_ms_max,
+            FOR_EVER_MS if again else self.limits.clock_lag_ms_max,
             self.limits.journal_entries_max,
             int(again),
             "" if again else self._newest_id(shard, epoch),
@@ -280,22 +346,21 @@ class Shards:
         newest = self.recent.newest(shard)
         return newest.stream_id if newest is not None and newest.epoch == epoch else ""
 
-    async def read(self, shard: int, *commands: Sequence[Any]) -> list[Any]:
-        """Return the replies of reading commands on a shard, as of one moment.
+    async def find(self, shard: int, *holds: str) -> list[bytes]:
+        """Return holds of a shard as they are kept; empty: there is none.
+
+        Args:
+            shard: Which.
+            holds: Their keys; none only to see that what is not there says something.
 
         Raises:
-            ShardCold: Its data is missing or of another epoch: nothing that is not there says
-                anything.
+            ShardCold: Nothing that is not there says anything.
         """
-        meta = ("HMGET", self.keys.meta(shard), "epoch", "replaying")
-        (epoch, replaying), *replies = await self.store.together(meta, *commands)
-        if epoch is None:
-            raise _shard_error(_Status.MISSING, self.keys.tag(shard))
-        if epoch.decode() != self._epochs.get(shard):
-            raise _shard_error(_Status.OTHER_EPOCH, self.keys.tag(shard))
-        if replaying is not None:
-            raise _shard_error(_Status.REPLAYING, self.keys.tag(shard))
-        return replies
+        # The same at any time, so a clock that is behind does no harm.
+        found: list[bytes] = await self.run(
+            "find", shard, Call([self.keys.meta(shard), *holds]), FOR_EVER_MS
+        )
+        return found
 
     async def make_durable(self, shard: int, call: Call) -> None:
         """Wait until a call is as safe as it has to be.
@@ -322,6 +387,11 @@ def _shard_error(status: _Status, tag: str) -> BursarError:
             what = f"shard {tag} has lost calls that it had answered"
         case _Status.REPLAYING:
             what = f"shard {tag} is rebuilt, and calls that were answered are sent to it again"
+        case _Status.UNCONFIRMED:
+            what = f"the Redis of shard {tag} was started anew, and may lack its last calls"
+            return ShardCold(
+                f"{what}; nothing is decided from it until every server has looked", shard=tag
+            )
         case _:
             what = f"this server's clock is behind what shard {tag} has seen; check its time source"
             return ClockBehind(what, shard=tag)

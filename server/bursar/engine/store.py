@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from bursar.domain.errors import BursarError, StoreUnavailable
 from bursar.engine.redis_connect import connect
-from bursar.engine.redis_node import Command, Node
+from bursar.engine.redis_node import Command, Node, RunCommand
 from bursar.engine.redis_servers import FAILURES, Unit
 from bursar.engine.scripts import Script
 from bursar.engine.server_facts import ServerFacts, read_facts
@@ -37,6 +37,7 @@ class ShardMark:
         trimmed: Id of the newest journal entry that was recorded and dropped, or empty.
         journaled: Sequence number of the newest journal entry.
         stopped: Why somebody stopped it, or empty.
+        run: The run of Redis that every server has confirmed to lack nothing, or empty.
     """
 
     epoch: str
@@ -46,11 +47,12 @@ class ShardMark:
     trimmed: str
     journaled: int
     stopped: str
+    run: str
 
 
 Answer = TypeVar("Answer")
 
-_MARK_FIELDS = ("epoch", "seq", "now", "replaying", "trimmed", "last", "stopped")
+_MARK_FIELDS = ("epoch", "seq", "now", "replaying", "trimmed", "last", "stopped", "run")
 
 
 class Store:
@@ -78,10 +80,16 @@ class Store:
         """
         return self._servers.place(key)
 
+    def run_of(self, key: str) -> str:
+        """Return the run of the server that a key is on, as far as is known: see `Node.run`."""
+        return self._servers.run(key)
+
     async def run_all(
         self, calls: Sequence[ScriptCall], replicas: int = 0
     ) -> list[tuple[bytes | BursarError, int]]:
         """Run scripts in one round trip; those that Redis has forgotten are sent again, whole.
+
+        Beside its argument each script is told which run of Redis its call reaches.
 
         Calls with keys of one slot are carried out in their order, unless Redis has forgotten some
         of the scripts or moves the slot to another server meanwhile.
@@ -97,14 +105,22 @@ class Store:
         """
         closing = ("WAIT", replicas, self._wait_ms) if replicas else None
         units = [
-            Unit(keys[0], (("EVALSHA", script.sha, len(keys), *keys, argument),), is_whole=True)
+            Unit(
+                keys[0],
+                (RunCommand(("EVALSHA", script.sha, len(keys), *keys, argument)),),
+                is_whole=True,
+            )
             for script, keys, argument in calls
         ]
         answers = await self._servers.exchange(units, closing)
         forgotten = [at for at, found in enumerate(answers) if isinstance(found[0], NoScriptError)]
         if forgotten:
             whole = [
-                Unit(keys[0], (("EVAL", script.text, len(keys), *keys, argument),), is_whole=True)
+                Unit(
+                    keys[0],
+                    (RunCommand(("EVAL", script.text, len(keys), *keys, argument)),),
+                    is_whole=True,
+                )
                 for script, keys, argument in (calls[at] for at in forgotten)
             ]
             found_again = await self._servers.exchange(whole, closing)
@@ -304,7 +320,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _mark(reply: Sequence[bytes | None]) -> ShardMark:
-    epoch, sequence, newest, replaying, trimmed, last, stopped = reply
+    epoch, sequence, newest, replaying, trimmed, last, stopped, run = reply
     return ShardMark(
         (epoch or b"").decode(),
         int(sequence or 0),
@@ -313,4 +329,5 @@ def _mark(reply: Sequence[bytes | None]) -> ShardMark:
         (trimmed or b"").decode(),
         int(last or 0),
         (stopped or b"").decode(),
+        (run or b"").decode(),
     )

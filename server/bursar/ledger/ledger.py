@@ -21,6 +21,7 @@ from bursar.ledger.positions import Positions
 from bursar.ledger.prune import prune
 from bursar.ledger.rebuild import Rebuilder
 from bursar.ledger.recorder import Recorder
+from bursar.ledger.servers import LiveServers
 from bursar.ledger.status import Verification
 from bursar.ledger.verify import Verifier
 from bursar.ledger.watch import Confirmations, ShardWatch
@@ -89,7 +90,8 @@ class Ledger:
         self._now_ms = now_ms
         self._engine = engine
         self._confirmations = confirmations
-        self._watch = ShardWatch(database, self.positions, engine, self.server_id)
+        self._servers = LiveServers(database, self.server_id)
+        self._watch = ShardWatch(database, self.positions, engine, self._servers)
         self.address = ""
         tombstones = limits.tombstones
         journal, recorder = Journal(store, data.keys), Recorder(database)
@@ -100,7 +102,7 @@ class Ledger:
             recorder=recorder,
             engine=engine,
             tombstones=tombstones,
-            server_id=self.server_id,
+            servers=self._servers,
             now_ms=now_ms,
             new_token=lambda: secrets.token_hex(8),
         )
@@ -207,7 +209,7 @@ class Ledger:
         """Let go of everything."""
         await self.keeper.close()
         with suppress(LedgerUnavailable):
-            await self._watch.end()
+            await self._servers.end()
         await self.database.close()
 
     def _recorded(self, shard: int, position: Position) -> None:

@@ -31,10 +31,10 @@ from bursar.ledger.fold import Position, fold
 from bursar.ledger.live_rows import Balance, live_balances, live_holds
 from bursar.ledger.positions import Positions
 from bursar.ledger.recorder import Recorder
+from bursar.ledger.servers import OTHERS_WAIT_S, LiveServers
 
 _PAGE = 500
 _DRAIN_ENTRIES = 500
-_SEND_AGAIN_WAIT_MS = 3_000
 _POLL_S = 0.05
 _NOTE_EVERY_S = 1.0
 _SEQUENCE_STEP = 1_000_000
@@ -90,7 +90,7 @@ class Rebuilder:
         recorder: Recorder,
         engine: RedisEngine,
         tombstones: Tombstones,
-        server_id: str,
+        servers: LiveServers,
         now_ms: Callable[[], int],
         new_token: Callable[[], str],
     ) -> None:
@@ -101,7 +101,7 @@ class Rebuilder:
         self._recorder = recorder
         self._engine = engine
         self._tombstones = tombstones
-        self._server_id = server_id
+        self._servers = servers
         self._now_ms = now_ms
         self._new_token = new_token
 
@@ -116,7 +116,7 @@ class Rebuilder:
             TakenOver, EpochTaken, PositionMoved: Another server is at it.
             StoreUnavailable, LedgerUnavailable: Redis or PostgreSQL is away; to be tried again.
         """
-        tokens = {shard: f"{self._server_id}.{self._new_token()}" for shard in causes}
+        tokens = {shard: f"{self._servers.server_id}.{self._new_token()}" for shard in causes}
         fenced = {
             shard: await self._data.fence(shard, token=token) for shard, token in tokens.items()
         }
@@ -133,7 +133,7 @@ class Rebuilder:
             for shard in causes
         }  # fmt: skip
         moves = {shard: (before[shard], after[shard], causes[shard]) for shard in causes}
-        rebuild_ids = await self._positions.begin_epochs(self._server_id, moves)
+        rebuild_ids = await self._positions.begin_epochs(self._servers.server_id, moves)
         failpoint("rebuild_after_epoch")
         if not await self._data.purge(tokens):
             raise TakenOver("another server rebuilds one of the shards")
@@ -222,7 +222,7 @@ class Rebuilder:
             recent = self._engine.shards.recent
             lost = await unrecorded(self._database, shard, recent.of(shard))
             self._engine.shards.adopt(shard, position.epoch, position.sequence)
-            await self._engine.say_again(shard, lost, self._server_id)
+            await self._engine.say_again(shard, lost, self._servers.server_id)
         await self._wait_for_others(after)
         for shard in after:
             made, failed = await self._engine.make_again(shard)
@@ -231,16 +231,12 @@ class Rebuilder:
                 _log.error("calls_lost", shard=shard, calls=failed, sent=made)
 
     async def _wait_for_others(self, after: Mapping[int, Position]) -> None:
-        deadline = time.monotonic() + _SEND_AGAIN_WAIT_MS / 1_000
+        deadline = time.monotonic() + OTHERS_WAIT_S
         waiting = dict(after)
         while waiting:
-            async with self._database.connection() as connection:
-                rows = await connection.fetch(
-                    "SELECT server_id FROM servers WHERE seen_at > now() - interval '5 seconds'"
-                )
-            alive = {row["server_id"] for row in rows}
+            await self._servers.look()
             for shard in list(waiting):
-                if alive <= await self._data.replayed(shard) | {self._server_id}:
+                if self._servers.others <= await self._data.replayed(shard):
                     del waiting[shard]
             if waiting and time.monotonic() > deadline:
                 _log.warning("opened_without_some_servers", shards=sorted(waiting))

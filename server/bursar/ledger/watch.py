@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import structlog
 
-from bursar.domain.errors import NotDurable
+from bursar.domain.errors import LedgerUnavailable, NotDurable
 from bursar.engine.recent import RecentCall
 from bursar.engine.redis_engine import RedisEngine
 from bursar.engine.shards import LOST_CALLS
@@ -16,10 +18,9 @@ from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
 from bursar.ledger.fold import Position
 from bursar.ledger.positions import Positions
+from bursar.ledger.servers import OTHERS_WAIT_S, LiveServers
 
 _log = structlog.get_logger(__name__)
-
-_CONFIRM_POLL_S = 0.01
 
 
 class ShardWatch:
@@ -30,13 +31,16 @@ class ShardWatch:
         database: Database,
         positions: Positions,
         engine: RedisEngine,
-        server_id: str,
+        servers: LiveServers,
+        steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._positions = positions
         self._engine = engine
         self._shards = engine.shards
-        self._server_id = server_id
+        self._servers = servers
+        self._steady_s = steady_s
+        self._anew_since_s: dict[tuple[int, str], float] = {}
         self._unsaid: set[int] = set()
         self._opened: dict[int, tuple[str, int]] = {}
 
@@ -49,7 +53,7 @@ class ShardWatch:
         for shard, position in (await self._positions.load()).items():
             if position.epoch:
                 self._adopt(shard, position)
-        await self._say_alive(address)
+        await self._servers.say_alive(address)
 
     async def look(self) -> list[ShardMark | None]:
         """Look at every shard, and adopt what was rebuilt since.
@@ -77,7 +81,38 @@ class ShardWatch:
                 self._unsaid.discard(shard)
                 if self._opened.get(shard, ("", 0))[0] != state.epoch:
                     self._opened[shard] = (state.epoch, state.journaled)
+        await self._confirm(marks)
         return states
+
+    async def _confirm(self, marks: Mapping[int, ShardMark]) -> None:
+        """See to shards whose Redis was started anew: they open once every server has looked."""
+        now_s, before = self._steady_s(), self._anew_since_s
+        self._anew_since_s = {
+            (shard, run): before.get((shard, run), now_s)
+            for shard, state in marks.items()
+            if state.epoch != "" and state.epoch == self._shards.epoch(shard)
+            if not state.replaying and not self._shards.is_confirmed(shard, state)
+            for run in [self._shards.run_of(shard)]
+        }
+        if not self._anew_since_s:
+            return
+        # Without PostgreSQL, those that were there at last: nobody starts without it.
+        with suppress(LedgerUnavailable):
+            await self._servers.look()
+        late = [
+            shard
+            for (shard, _), since_s in self._anew_since_s.items()
+            if now_s - since_s > OTHERS_WAIT_S
+        ]
+        in_time = [shard for shard, _ in self._anew_since_s if shard not in late]
+        server_id, others = self._servers.server_id, self._servers.others
+        opened = await self._shards.confirm(in_time, server_id, others) if in_time else []
+        if late:
+            opened_late = await self._shards.confirm(late, server_id, ())
+            if opened_late:
+                _log.warning("opened_without_some_servers", shards=opened_late)
+        if opened:
+            _log.info("redis_confirmed", shards=opened)
 
     def _adopt(self, shard: int, position: Position) -> None:
         self._shards.adopt(shard, position.epoch, position.sequence)
@@ -88,7 +123,7 @@ class ShardWatch:
         calls = recent.of(shard)
         lost = await unrecorded(self._database, shard, calls)
         recent.keep_only(shard, [*lost, *self._since(shard, calls)])
-        await self._engine.say_again(shard, lost, self._server_id)
+        await self._engine.say_again(shard, lost, self._servers.server_id)
         self._unsaid.discard(shard)
 
     async def beat(self, address: str) -> dict[int, Position]:
@@ -97,7 +132,7 @@ class ShardWatch:
         Returns:
             How far every shard is recorded.
         """
-        await self._say_alive(address)
+        await self._servers.say_alive(address)
         positions = await self._positions.load()
         for shard, position in positions.items():
             self._shards.recorded(shard, position.epoch, position.sequence)
@@ -134,23 +169,6 @@ class ShardWatch:
         """Return what was acknowledged while PostgreSQL was asked."""
         known = set(map(id, calls))
         return [call for call in self._shards.recent.of(shard) if id(call) not in known]
-
-    async def _say_alive(self, address: str) -> None:
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "INSERT INTO servers (server_id, address) VALUES ($1, $2) "
-                "ON CONFLICT (server_id) DO UPDATE SET seen_at = now(), address = $2",
-                self._server_id,
-                address,
-            )
-            await connection.execute(
-                "DELETE FROM servers WHERE seen_at < now() - interval '1 hour'"
-            )
-
-    async def end(self) -> None:
-        """Say that this server is gone."""
-        async with self._database.connection() as connection:
-            await connection.execute("DELETE FROM servers WHERE server_id = $1", self._server_id)
 
 
 class Confirmations:

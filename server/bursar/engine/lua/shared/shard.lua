@@ -3,6 +3,10 @@
 -- head = {epoch, sequence number the server has seen, now in ms, largest clock lag in ms,
 --         most journal entries, 1 where an acknowledged call is sent again after a rebuild,
 --         journal id of the newest call that the server made and does not know recorded, or ''}
+-- ARGV 2 is the run of Redis that the call has reached. One that was started anew, or took over from
+-- another, may lack its last calls: `run` of the shard names the one of which every server has said
+-- that nothing is missing (confirm.lua).
+--
 -- A script replies {status, sequence number, results, sequence number of the newest journal entry,
 -- journal id of this call's entry or ''}; results is empty unless status is 0.
 --
@@ -20,6 +24,7 @@ local STATUS_OTHER_EPOCH = 2   -- the shard's data is of another generation
 local STATUS_OLDER = 3         -- the shard has lost calls that the server saw answered
 local STATUS_CLOCK_BEHIND = 4  -- the server's clock lags behind what the shard has seen
 local STATUS_REPLAYING = 5     -- rebuilt, but acknowledged calls are still being sent again
+local STATUS_UNCONFIRMED = 6   -- this run of Redis may lack calls that some server saw answered
 
 local journaled, entry_id = 0, ''
 
@@ -35,7 +40,8 @@ local function lacks(journal_key, id, trimmed)
 end
 
 local function check_shard(meta_key, head, journal_key)
-  local meta = redis.call('HMGET', meta_key, 'epoch', 'seq', 'now', 'replaying', 'last', 'trimmed')
+  local meta = redis.call('HMGET', meta_key,
+    'epoch', 'seq', 'now', 'replaying', 'last', 'trimmed', 'run')
   if not meta[1] then return STATUS_MISSING, 0, 0 end
   local seq, newest = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
   journaled = tonumber(meta[5] or 0)
@@ -45,6 +51,7 @@ local function check_shard(meta_key, head, journal_key)
     return STATUS_OLDER, seq, newest
   end
   if meta[4] and head[6] ~= 1 then return STATUS_REPLAYING, seq, newest end
+  if meta[7] ~= ARGV[2] then return STATUS_UNCONFIRMED, seq, newest end
   if head[3] < newest - head[4] then return STATUS_CLOCK_BEHIND, seq, newest end
   return STATUS_OK, seq, newest
 end
