@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
@@ -13,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from bursar.domain.errors import InternalError, StoreFull, StoreUnavailable
-from bursar.engine.redis_node import Node
+from bursar.engine.redis_node import Node, RunCommand
 from bursar.engine.scripts import Script
 from bursar.engine.store import Store
 from engine_redis import own_redis
@@ -200,3 +201,31 @@ async def test_replicas_of_one_server(tmp_path_factory: pytest.TempPathFactory) 
 
             await eventually_async(reached)
         await store.close()
+
+
+async def test_connections_to_a_server_that_was_replaced_are_left(tmp_path: Path) -> None:
+    """Goal: once an address belongs to another server, nobody asks the one before, if it lives.
+
+    Method: an address leads to one server, then to another. Connections to the first one are idle
+    when the second is first reached; from then on it alone is asked, and commands are told which
+    one they reach.
+    """
+    with own_redis(tmp_path / "old") as old, own_redis(tmp_path / "new") as new:
+        port = old.port
+        node = Node(
+            "moving",
+            lambda: Connection(host="127.0.0.1", port=port, protocol=2),
+            connections_max=3,
+            timeout_s=5,
+        )
+        told = RunCommand(("ECHO",))
+        names = [each.client().info("server")["run_id"].encode() for each in (old, new)]
+        asked = await asyncio.gather(*(node.exchange([told]) for _ in range(2)))
+        assert asked == [[names[0]]] * 2
+        port = new.port
+        asked = await asyncio.gather(*(node.exchange([told]) for _ in range(3)))
+        assert sorted(asked) == sorted([[names[0]], [names[0]], [names[1]]])
+        assert node.run == names[1].decode()
+        asked = await asyncio.gather(*(node.exchange([told]) for _ in range(3)))
+        assert asked == [[names[1]]] * 3
+        await node.close()

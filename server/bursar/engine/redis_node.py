@@ -108,7 +108,8 @@ class Node:
     async def _take(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
-            if _is_open(connection.link):
+            # Where another server has taken over an address, the one before may live on.
+            if _is_open(connection.link) and connection.run == self.run:
                 return connection
             await connection.link.disconnect(nowait=True)
         link = self._make()

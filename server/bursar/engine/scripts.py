@@ -17,10 +17,10 @@ _CONSTANTS = re.compile(
 )
 _NAME = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 
+WRITING = ("operate", "sweep")
 READING = ("read", "find")
-"""Scripts that write nothing."""
 
-SCRIPTS = ("operate", "sweep", *READING)
+SCRIPTS = (*WRITING, *READING)
 """Scripts of the calls; the others keep a shard: `fence`, `purge`, `load`, `open`, `confirm`,
 `trim`."""
 

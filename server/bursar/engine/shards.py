@@ -26,7 +26,7 @@ from bursar.engine.keys import Keys, Tombstones
 from bursar.engine.operations import Granted
 from bursar.engine.recent import Acknowledged, RecentCall, RecentCalls
 from bursar.engine.rows import Call
-from bursar.engine.scripts import READING, load_script
+from bursar.engine.scripts import WRITING, load_script
 from bursar.engine.shard_data import ShardData
 from bursar.engine.store import ShardMark, Store
 from bursar.engine.wire import pack, unpack
@@ -288,7 +288,7 @@ class Shards:
             For each what the script replied, or the error that it failed with: see `run`.
         """
         script, again = load_script(name), _sending_again.get()
-        replicas = 0 if name in READING else self.limits.replicas
+        replicas = self.limits.replicas if name in WRITING else 0
         epochs = [self._epochs.get(shard, "") for shard, *_ in calls]
         confirmations = [self._confirmations[shard] for shard, *_ in calls]
         arguments = [
