@@ -319,19 +319,25 @@ class Load:
         self._servers = Servers(ports)
         self._stopping = asyncio.Event()
         self._gate = Gate()
+        self._callers: list[Caller] = []
         self._clients = []
         for number in range(pace.clients):
             chance = random.Random(f"{seed} client {number}")
-            deadline_ms = pace.deadline_ms if number % 3 else pace.impatient_ms
-            caller = Caller(
-                self._servers, chance, deadline_ms=deadline_ms, attempt_ms=pace.attempt_ms
-            )
+            caller = Caller(self._servers, chance, deadline_ms=0, attempt_ms=0)
+            self._callers.append(caller)
             self._clients.append(Client(caller, history, chance, pace, self._gate))
+        self.wait_as(pace)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Let all clients work."""
         self._tasks = [asyncio.create_task(each.work(self._stopping)) for each in self._clients]
+
+    def wait_as(self, pace: Pace) -> None:
+        """Let clients wait for their answers as a pace says, from their next requests on."""
+        for number, caller in enumerate(self._callers):
+            caller.deadline_ms = pace.deadline_ms if number % 3 else pace.impatient_ms
+            caller.attempt_ms = pace.attempt_ms
 
     async def pause(self) -> None:
         """Begin no call any more, and wait for those that have begun."""

@@ -62,6 +62,8 @@ async def test_t55_t56_callers_give_up_early(seed: int) -> None:
         await eventually_async(many_gave_up, 60)
         for server in run.cluster.servers:
             await server.to_redis.heal()
+        # Of whoever waits for 15 ms, some give up on a busy machine without any fault.
+        run.load.wait_as(Pace())
         await run.finish()
 
 
