@@ -258,3 +258,25 @@ async def test_what_was_on_its_way_is_not_answered_after_all(
         with pytest.raises(StoreUnavailable):
             await late
         await denied(first.authority, ask("late", input_tokens=100))
+
+
+async def test_what_a_server_that_has_left_had_recorded_is_missed(
+    mortal: Mortal, database_url: str, key_namespace: str
+) -> None:
+    """Goal: who confirms knows all that is recorded, also what was since its last beat.
+
+    Method: a server's last grant is recorded, and the server leaves; Redis comes back without it.
+    The other server has not heard of the grant, and looks.
+    """
+    async with two_servers(mortal, database_url, key_namespace) as world:
+        first, second = world.servers
+        before = mortal.written
+        lost = await granted(first.authority, ask("lost", input_tokens=100))
+        await first.ledger.record()
+        await first.ledger.close()
+        mortal.again(keep=before)
+        await reached(world)
+        await second.ledger._watch.look()
+        assert isinstance(await refused(second.authority, ask("b", input_tokens=100)), ShardCold)
+        await world.until_warm(second)
+        await second.authority.settle(commit(lost, input_tokens=100))

@@ -96,9 +96,10 @@ class ShardWatch:
         }
         if not self._anew_since_s:
             return
-        # Without PostgreSQL, those that were there at last: nobody starts without it.
+        # Without PostgreSQL, what was known at last: nobody starts or records without it.
         with suppress(LedgerUnavailable):
             await self._servers.look()
+            self._learn_recorded(await self._positions.load())
         late = [
             shard
             for (shard, _), since_s in self._anew_since_s.items()
@@ -134,12 +135,15 @@ class ShardWatch:
         """
         await self._servers.say_alive(address)
         positions = await self._positions.load()
-        for shard, position in positions.items():
-            self._shards.recorded(shard, position.epoch, position.sequence)
+        self._learn_recorded(positions)
         for shard in self._shards.recent.shards():
             if positions[shard].epoch == self._shards.epoch(shard):
                 await self._see_recorded(shard, positions[shard])
         return positions
+
+    def _learn_recorded(self, positions: Mapping[int, Position]) -> None:
+        for shard, position in positions.items():
+            self._shards.recorded(shard, position.epoch, position.sequence)
 
     async def _see_recorded(self, shard: int, position: Position) -> None:
         """Let go of what is recorded, and see to what is not and should be."""
