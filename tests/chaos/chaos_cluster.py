@@ -22,8 +22,8 @@ from typing import Any, Self
 
 from chaos_proxy import TcpProxy
 from chaos_redis_cluster import RedisClusterNode
-from chaos_stores import DATABASE, PostgresNode, RedisNode
 
+from killable_stores import DATABASE, PostgresNode, RedisNode
 from polling import eventually_async
 
 BURSAR = (sys.executable, "-m", "bursar.cli.main")

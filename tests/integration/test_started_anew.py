@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from engine_calls import MODELS, ask, commit, denied, granted, refused
 from engine_state import counters
+from engine_world import HandClock
 from ledger_world import LedgerWorld, open_ledger_world
 from redis.exceptions import ConnectionError as RedisConnectionError
 from structlog.testing import capture_logs
@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from bursar.domain.errors import BursarError, ShardCold, StoreUnavailable
 from bursar.domain.subject import OrgId, Subject
 from bursar.engine.store import ScriptCall
-from engine_redis import OwnRedis, free_port, own_redis
+from killable_stores import RedisNode
 from polling import eventually_async
 
 POLICY = f"""
@@ -28,61 +28,33 @@ budgets:
 {MODELS}
 """
 
-WITH_FILE = ("--appendonly", "yes", "--appendfsync", "always")
-
-
-class Mortal:
-    """A Redis with an append-only file, that can be killed and started on what is left of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = free_port()
-        self._open = ExitStack()
-        self._own: OwnRedis
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return self._own.url
-
-    @property
-    def written(self) -> int:
-        """Bytes of its file."""
-        return self._file.stat().st_size
-
-    @property
-    def _file(self) -> Path:
-        assert not (self._folder / "appendonlydir").exists(), "the file is that of Redis 6.2"
-        return self._folder / "appendonly.aof"
-
-    def start(self) -> None:
-        own = own_redis(self._folder, *WITH_FILE, port=self._port)
-        self._own = self._open.enter_context(own)
-
-    def kill(self) -> None:
-        self._open.close()
-
-    def again(self, *, keep: int | None = None) -> None:
-        """Kill it, cut its file to so many bytes, and start it."""
-        self.kill()
-        if keep is not None:
-            os.truncate(self._file, keep)
-        self.start()
-
 
 @pytest.fixture
-def mortal(tmp_path: Path) -> Iterator[Mortal]:
-    running = Mortal(tmp_path / "redis")
-    yield running
-    running.kill()
+def mortal(tmp_path: Path) -> Iterator[RedisNode]:
+    """A Redis with an append-only file, that can be killed and started on an older copy of it."""
+    node = RedisNode(tmp_path / "redis")
+    node.start()
+    with node.client() as client:
+        # Else what was answered may be written a second later, and a copy lacks more than it says.
+        client.config_set("appendfsync", "always")
+    yield node
+    node.kill()
+
+
+def start_anew(node: RedisNode, *, lossy: bool = False) -> None:
+    """Kill it and start it on what it has, or on what it had when it was to remember it."""
+    node.kill()
+    if lossy:
+        node.go_back()
+    node.start()
 
 
 @asynccontextmanager
 async def two_servers(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> AsyncIterator[LedgerWorld]:
     async with open_ledger_world(
-        mortal.url, database_url, key_namespace, POLICY, servers=2
+        f"unix://{mortal.socket}", database_url, key_namespace, POLICY, servers=2
     ) as world:
         yield world
 
@@ -101,7 +73,7 @@ async def reached(world: LedgerWorld) -> None:
 
 
 async def test_t36_nobody_decides_before_all_have_looked(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: a call that was lost is neither denied nor its place given away, by no server (I1, I5).
 
@@ -112,9 +84,9 @@ async def test_t36_nobody_decides_before_all_have_looked(
     async with two_servers(mortal, database_url, key_namespace) as world:
         first, second = (server.authority for server in world.servers)
         await granted(second, ask("a", input_tokens=100))
-        before = mortal.written
+        mortal.remember()
         lost = await granted(first, ask("lost", input_tokens=100))
-        mortal.again(keep=before)
+        start_anew(mortal, lossy=True)
         await reached(world)
         for _ in range(3):
             assert isinstance(await refused(second, commit(lost, input_tokens=1)), ShardCold)
@@ -132,7 +104,7 @@ async def test_t36_nobody_decides_before_all_have_looked(
 
 
 async def test_t35_a_whole_file_is_not_rebuilt(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: a Redis that lost nothing goes on as it is, once every server has said so (T35).
 
@@ -143,7 +115,7 @@ async def test_t35_a_whole_file_is_not_rebuilt(
         first, second = world.servers
         epoch = first.engine.shards.epoch(0)
         one = await granted(first.authority, ask("one", input_tokens=100))
-        mortal.again()
+        start_anew(mortal)
         await reached(world)
         for _ in range(3):
             await first.ledger.look()
@@ -164,7 +136,7 @@ async def test_t35_a_whole_file_is_not_rebuilt(
 
 
 async def test_an_earlier_run_that_is_back_does_not_decide(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: a primary that failed, followed its successor and is back asks everyone again.
 
@@ -174,7 +146,7 @@ async def test_an_earlier_run_that_is_back_does_not_decide(
         meta = world.keys.meta(0)
         before = await world.redis.hget(meta, "run")
         assert before
-        mortal.again()
+        start_anew(mortal)
         await reached(world)
         assert await world.redis.hget(meta, "run") == before
         await world.servers[0].ledger.look()
@@ -184,46 +156,46 @@ async def test_an_earlier_run_that_is_back_does_not_decide(
 
 
 async def test_a_server_that_does_not_look_is_waited_for_only_so_long(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: a server that is there and does not reach Redis keeps the others out for some seconds.
 
-    Method: one of two never looks; its name is in the list of servers, by a beat each time, also
-    where PostgreSQL is asked again.
+    Method: one of two says that it is there and never looks; the other one's clock goes on.
     """
     async with two_servers(mortal, database_url, key_namespace) as world:
         first, second = world.servers
         await granted(first.authority, ask("one", input_tokens=100))
-        mortal.again()
+        start_anew(mortal)
         await reached(world)
+        clock = HandClock(0)
+        first.ledger._watch._steady_s = lambda: clock.at_ms / 1_000
         with capture_logs() as logs:
-
-            async def is_open() -> bool:
-                await first.ledger.look()
+            for at_ms, is_cold in ((0, True), (2_900, True), (3_100, False)):
+                clock.at_ms = at_ms
                 await second.ledger.beat()
-                return not first.engine.shards.cold
-
-            await eventually_async(is_open, 20)
+                await first.ledger.look()
+                await first.ledger.look()
+                assert bool(first.engine.shards.cold) is is_cold
         assert "opened_without_some_servers" in [each["event"] for each in logs]
         await granted(first.authority, ask("two", input_tokens=100))
 
 
 async def test_a_server_that_has_left_is_not_waited_for(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: whoever has stopped keeps nobody waiting. Method: one of two ends before the kill."""
     async with two_servers(mortal, database_url, key_namespace) as world:
         first, second = world.servers
         await second.ledger.close()
         await first.ledger.look()
-        mortal.again()
+        start_anew(mortal)
         await reached(world)
         await first.ledger.look()
         await granted(first.authority, ask("one", input_tokens=100))
 
 
 async def test_what_was_on_its_way_is_not_answered_after_all(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: a server does not answer what it did not know when it said that nothing is missing.
 
@@ -233,7 +205,7 @@ async def test_what_was_on_its_way_is_not_answered_after_all(
     """
     async with two_servers(mortal, database_url, key_namespace) as world:
         first, second = world.servers
-        before = mortal.written
+        mortal.remember()
         arrived, let_go = asyncio.Event(), asyncio.Event()
         run_all = first.store.run_all
 
@@ -249,7 +221,7 @@ async def test_what_was_on_its_way_is_not_answered_after_all(
         late = asyncio.ensure_future(first.authority.reserve(ask("late", input_tokens=100)))
         await arrived.wait()
         first.store.run_all = run_all  # type: ignore[method-assign]
-        mortal.again(keep=before)
+        start_anew(mortal, lossy=True)
         await reached(world)
         await world.until_warm()
         for number in range(2):
@@ -261,7 +233,7 @@ async def test_what_was_on_its_way_is_not_answered_after_all(
 
 
 async def test_what_a_server_that_has_left_had_recorded_is_missed(
-    mortal: Mortal, database_url: str, key_namespace: str
+    mortal: RedisNode, database_url: str, key_namespace: str
 ) -> None:
     """Goal: who confirms knows all that is recorded, also what was since its last beat.
 
@@ -270,11 +242,11 @@ async def test_what_a_server_that_has_left_had_recorded_is_missed(
     """
     async with two_servers(mortal, database_url, key_namespace) as world:
         first, second = world.servers
-        before = mortal.written
+        mortal.remember()
         lost = await granted(first.authority, ask("lost", input_tokens=100))
-        await first.ledger.record()
+        await world.record_all()
         await first.ledger.close()
-        mortal.again(keep=before)
+        start_anew(mortal, lossy=True)
         await reached(world)
         await second.ledger._watch.look()
         assert isinstance(await refused(second.authority, ask("b", input_tokens=100)), ShardCold)

@@ -136,7 +136,7 @@ class StoreFull(BursarError):
 
 
 class ShardCold(BursarError):
-    """The shard's data is missing, of another epoch, or older than what was seen."""
+    """The shard's data is missing, of another epoch, or older than what was seen or may be."""
 
     reason = "SHARD_COLD"
     retry_after_ms = 1_000

@@ -105,12 +105,12 @@ class Cluster:
 
     def place(self, key: str) -> str:
         """Return the address of the server that a key is on, as far as is known."""
-        node = self._owners[_slot(key)] if self._owners else None
+        node = self._known(key)
         return "" if node is None else node.address
 
     def run(self, key: str) -> str:
         """Return the run of the server that a key is on, as far as is known."""
-        node = self._owners[_slot(key)] if self._owners else None
+        node = self._known(key)
         return "" if node is None else node.run
 
     async def close(self) -> None:
@@ -120,6 +120,9 @@ class Cluster:
             await asyncio.gather(self._looking, return_exceptions=True)
         for node in self._nodes.values():
             await node.close()
+
+    def _known(self, key: str) -> Node | None:
+        return self._owners[_slot(key)] if self._owners else None
 
     async def _send_all(
         self,

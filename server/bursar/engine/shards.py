@@ -206,7 +206,7 @@ class Shards:
             if state is None:
                 self._cold.add(shard)
                 continue
-            is_ours = state.epoch != "" and state.epoch == self._epochs.get(shard)
+            is_ours = self.is_in_force(shard, state)
             if is_ours and state.sequence < seen.get(shard, 0):
                 await self.data.fence(
                     shard, epoch=state.epoch, sequence=seen[shard], why=LOST_CALLS
@@ -221,6 +221,10 @@ class Shards:
             else:
                 self._cold.add(shard)
         return states
+
+    def is_in_force(self, shard: int, state: ShardMark) -> bool:
+        """Return whether a shard's data is of the generation that this server decides from."""
+        return state.epoch != "" and state.epoch == self._epochs.get(shard)
 
     def is_confirmed(self, shard: int, state: ShardMark) -> bool:
         """Return whether every server has looked at the Redis that a shard is on."""

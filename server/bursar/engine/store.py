@@ -105,22 +105,13 @@ class Store:
         """
         closing = ("WAIT", replicas, self._wait_ms) if replicas else None
         units = [
-            Unit(
-                keys[0],
-                (RunCommand(("EVALSHA", script.sha, len(keys), *keys, argument)),),
-                is_whole=True,
-            )
-            for script, keys, argument in calls
+            _script_unit("EVALSHA", script.sha, keys, argument) for script, keys, argument in calls
         ]
         answers = await self._servers.exchange(units, closing)
         forgotten = [at for at, found in enumerate(answers) if isinstance(found[0], NoScriptError)]
         if forgotten:
             whole = [
-                Unit(
-                    keys[0],
-                    (RunCommand(("EVAL", script.text, len(keys), *keys, argument)),),
-                    is_whole=True,
-                )
+                _script_unit("EVAL", script.text, keys, argument)
                 for script, keys, argument in (calls[at] for at in forgotten)
             ]
             found_again = await self._servers.exchange(whole, closing)
@@ -306,6 +297,11 @@ class Store:
         if failure is not None and all(each is None for each in results):
             raise failure
         return results
+
+
+def _script_unit(command: str, script: str, keys: Sequence[str], argument: bytes) -> Unit:
+    told = RunCommand((command, script, len(keys), *keys, argument))
+    return Unit(keys[0], (told,), is_whole=True)
 
 
 def _shaped(command: Command, reply: Any) -> Any:  # noqa: ANN401 - as Redis replied

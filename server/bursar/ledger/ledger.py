@@ -69,6 +69,7 @@ class Ledger:
         engine: RedisEngine,
         confirmations: Confirmations,
         now_ms: Callable[[], int],
+        watch_interval_ms: int = 200,
         repairs: bool = True,
     ) -> None:
         """Puts it together; nothing is asked of PostgreSQL yet.
@@ -78,6 +79,7 @@ class Ledger:
             engine: Of this server.
             confirmations: Told of everything that this server records.
             now_ms: The clock.
+            watch_interval_ms: How often each server looks at every shard.
             repairs: Whether what differs in Redis is set to what the record says.
         """
         self._repairs = repairs
@@ -90,7 +92,7 @@ class Ledger:
         self._now_ms = now_ms
         self._engine = engine
         self._confirmations = confirmations
-        self._servers = LiveServers(database, self.server_id)
+        self._servers = LiveServers(database, self.server_id, watch_interval_ms)
         self._watch = ShardWatch(database, self.positions, engine, self._servers)
         self.address = ""
         tombstones = limits.tombstones

@@ -31,7 +31,7 @@ from bursar.ledger.fold import Position, fold
 from bursar.ledger.live_rows import Balance, live_balances, live_holds
 from bursar.ledger.positions import Positions
 from bursar.ledger.recorder import Recorder
-from bursar.ledger.servers import OTHERS_WAIT_S, LiveServers
+from bursar.ledger.servers import LiveServers
 
 _PAGE = 500
 _DRAIN_ENTRIES = 500
@@ -231,7 +231,7 @@ class Rebuilder:
                 _log.error("calls_lost", shard=shard, calls=failed, sent=made)
 
     async def _wait_for_others(self, after: Mapping[int, Position]) -> None:
-        deadline = time.monotonic() + OTHERS_WAIT_S
+        deadline = time.monotonic() + self._servers.wait_s
         waiting = dict(after)
         while waiting:
             await self._servers.look()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bursar.ledger.database import Database
 
-OTHERS_WAIT_S = 3.0
-"""How long what a server alone may know is waited for, where that server is there and silent."""
+_WAIT_S_MIN = 3.0
 
 _ALIVE = """
 SELECT server_id FROM servers WHERE server_id <> $1 AND seen_at > now() - interval '5 seconds'
@@ -17,11 +16,14 @@ class LiveServers:
 
     Attributes:
         server_id: Of this server.
+        wait_s: How long what a server alone may know is waited for, where that server is there
+            and silent: several of its looks.
         others: Servers besides this one that were there at the last look.
     """
 
-    def __init__(self, database: Database, server_id: str) -> None:
+    def __init__(self, database: Database, server_id: str, watch_interval_ms: int) -> None:
         self._database = database
+        self.wait_s = max(_WAIT_S_MIN, 3 * watch_interval_ms / 1_000)
         self.server_id = server_id
         self.others: frozenset[str] = frozenset()
 

@@ -18,7 +18,7 @@ from bursar.ledger.acknowledged import unrecorded
 from bursar.ledger.database import Database
 from bursar.ledger.fold import Position
 from bursar.ledger.positions import Positions
-from bursar.ledger.servers import OTHERS_WAIT_S, LiveServers
+from bursar.ledger.servers import LiveServers
 
 _log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ class ShardWatch:
                 if marks[shard].epoch == positions[shard].epoch:
                     self._adopt(shard, positions[shard])
         for shard, state in marks.items():
-            is_ours = state.epoch != "" and state.epoch == self._shards.epoch(shard)
+            is_ours = self._shards.is_in_force(shard, state)
             if is_ours and state.replaying and shard in self._unsaid:
                 await self._say_again(shard)
             elif is_ours and not state.replaying:
@@ -90,8 +90,8 @@ class ShardWatch:
         self._anew_since_s = {
             (shard, run): before.get((shard, run), now_s)
             for shard, state in marks.items()
-            if state.epoch != "" and state.epoch == self._shards.epoch(shard)
-            if not state.replaying and not self._shards.is_confirmed(shard, state)
+            if self._shards.is_in_force(shard, state) and not state.replaying
+            if not self._shards.is_confirmed(shard, state)
             for run in [self._shards.run_of(shard)]
         }
         if not self._anew_since_s:
@@ -103,7 +103,7 @@ class ShardWatch:
         late = [
             shard
             for (shard, _), since_s in self._anew_since_s.items()
-            if now_s - since_s > OTHERS_WAIT_S
+            if now_s - since_s > self._servers.wait_s
         ]
         in_time = [shard for shard, _ in self._anew_since_s if shard not in late]
         server_id, others = self._servers.server_id, self._servers.others

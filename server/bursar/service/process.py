@@ -242,6 +242,7 @@ class ServerProcess:
             engine=self._engine,
             confirmations=confirmations,
             now_ms=self._clock.now_ms,
+            watch_interval_ms=settings.watch_interval_ms,
             repairs=settings.verify_repairs,
         )
         watch_ledger(ledger.figures)

@@ -250,8 +250,8 @@ class Settings(BaseSettings):
         200,
         ge=10,
         le=10_000,
-        description="Time between two looks at every shard, for data that is lost or rebuilt. "
-        "Servers wait 3 s for each other's looks after Redis was started anew: keep it below that.",
+        description="Time between two looks at every shard, for data that is lost or rebuilt; the "
+        "same on all servers. They wait for three of each other's looks, or 3 s if that is longer.",
     )
     sweep_interval_ms: int = Field(
         1_000, ge=10, le=60_000, description="Time between two sweeps for expired holds."
